@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Every error that lkm raises.
+
+    LkmError                      base: what happened, what was being read, what to do next
+    ├── UsageError                wrong command line or wrong argument              (exit 2)
+    ├── ParseError (ValueError)   bytes that are not what they should be            (exit 1)
+    │     raised by formats/; each format derives its own: ElfError, BtfError, …
+    ├── KernelCallError (OSError) a system call failed, was killed or did not return (exit 1)
+    ├── Refused                   policy or safety forbids it                       (exit 3)
+    ├── NeedsRoot                 root would help                                   (exit 4)
+    └── LabError                  the lab: archive, image, virtual machine          (exit 1)
+
+"Cannot unload" and "would not load" are no errors but returned findings (`lkm.diagnosis`).
+"""
+
+from __future__ import annotations
+
+__all__ = ["KernelCallError", "LabError", "LkmError", "NeedsRoot", "ParseError", "Refused", "UsageError"]
+
+
+class LkmError(Exception):
+    """Base of all errors. `remedy` says what to do next; it may be empty.
+
+    `exit_code` is what the command line ends with when the error reaches it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(LkmError):
+    """Wrong command line, or an argument that names nothing."""
+
+    exit_code = 2
+
+
+class ParseError(LkmError, ValueError):
+    """Bytes that are not what they should be. The message names the file or the structure."""
+
+
+class KernelCallError(LkmError, OSError):
+    """A call into the kernel failed (`errno` set), died by a signal or did not return (`errno` None)."""
+
+    def __init__(self, message: str, *, errno: int | None = None, remedy: str = "") -> None:
+        LkmError.__init__(self, message, remedy=remedy)
+        self.errno = errno
+
+
+class Refused(LkmError):
+    """Policy or safety forbids it. The message has the reason, the remedy the way on."""
+
+    exit_code = 3
+
+
+class NeedsRoot(LkmError):
+    """The caller lacks the privilege; as root it would go on."""
+
+    exit_code = 4
+
+
+class LabError(LkmError):
+    """The lab could not fetch, build or boot something."""
