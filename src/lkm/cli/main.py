@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Dispatch: a table of commands, each a module of this package that is imported only when it is asked for.
+
+A command module has `configure(parser)` and `run(arguments) -> exit code`. Errors end here, in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import NamedTuple, Sequence
+
+from lkm.errors import LkmError
+
+__all__ = ["COMMANDS", "Command", "run"]
+
+
+class Command(NamedTuple):
+    """Where a command lives, and its line in `lkm --help`."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "list": Command("lkm.cli.list_modules", "what is loaded, stuck modules marked"),
+    "load": Command("lkm.cli.load", "load a module file; the kernel's own words with the result"),
+    "unload": Command("lkm.cli.unload", "remove a module, after a look at it"),
+    "why": Command("lkm.cli.why", "why a module cannot be unloaded: blockers, evidence, remedy, verdict"),
+    "rescue": Command("lkm.cli.rescue", "get a stuck module out without a reboot: plan, gate, edits, proof"),
+    "snapshot": Command("lkm.cli.snapshot", "record what a diagnosis needs, to be read elsewhere"),
+    "lab": Command("lkm.cli.lab", "disposable virtual machines with real kernels"),
+}
+
+EXIT_CODES = """\
+exit codes:
+  0  done (why: plain removal works)
+  1  it failed (why: something is in the way)
+  2  wrong usage
+  3  refused by policy or for safety
+  4  root would help
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line (without the program's name); returns the exit code."""
+    try:
+        return _dispatch(list(argv))
+    except LkmError as error:
+        print(f"lkm: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader went away (`lkm list | head`): nobody is left to tell, at interpreter exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("lkm: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview(), end="")
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        from lkm import __version__
+
+        print(f"lkm {__version__}")
+        return 0
+    command = COMMANDS.get(argv[0])
+    if command is None:
+        print(f"lkm: no command {argv[0]!r}; lkm --help lists them", file=sys.stderr)
+        return 2
+    module = import_module(command.module)
+    parser = argparse.ArgumentParser(
+        prog=f"lkm {argv[0]}",
+        description=module.__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.configure(parser)
+    try:
+        arguments = parser.parse_args(argv[1:])
+    except SystemExit as stop:  # argparse has already printed
+        return stop.code if isinstance(stop.code, int) else 2
+    result: int = module.run(arguments)
+    return result
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "".join(f"  {name:<{width}}  {command.summary}\n" for name, command in COMMANDS.items())
+    return f"usage: lkm COMMAND …   (lkm COMMAND --help says more)\n\ncommands:\n{rows}\n{EXIT_CODES}"
