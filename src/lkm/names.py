@@ -11,7 +11,7 @@ __all__ = ["MAX_NAME", "ModuleName", "module_name", "module_name_from_path"]
 ModuleName = NewType("ModuleName", str)
 
 MAX_NAME = 55
-"""Longest name in characters: MODULE_NAME_LEN (64 - sizeof(unsigned long)) less the NUL, on 64-bit kernels."""
+"""Longest name on 64-bit kernels: MODULE_NAME_LEN (64 - sizeof(unsigned long)) less the NUL."""
 
 
 def module_name(text: str) -> ModuleName:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 from lkm.errors import LkmError
 

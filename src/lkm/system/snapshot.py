@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: MIT
+"""`Snapshot`: everything that a diagnosis needs, read once, frozen, JSON-serialisable.
+
+`lkm.system.capture` fills it on a live machine; `Snapshot.from_json` reads a recorded one on another.
+Addresses and sizes are in bytes; 0 as an address means "hidden or unknown".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+from lkm.errors import ParseError
+from lkm.names import ModuleName
+from lkm.values import decode, encode
+
+__all__ = [
+    "AsyncEntry", "Layout", "LoadedModule", "MemoryRange", "ModuleState", "Mount", "MutexState", "OpenFile",
+    "Policy", "Proof", "RawModule", "Registration", "RegistrationKind", "Sibling", "Snapshot", "Task",
+    "TaskFrame",
+]  # fmt: skip
+
+SCHEMA = "lkm.snapshot/1"
+
+
+class ModuleState(Enum):
+    """`enum module_state` (include/linux/module.h); the values are those of /sys/module/X/initstate."""
+
+    LIVE = "live"
+    COMING = "coming"
+    GOING = "going"
+    UNFORMED = "unformed"
+
+    @property
+    def number(self) -> int:
+        """The value in `struct module`."""
+        return ("live", "coming", "going", "unformed").index(self.value)
+
+
+@dataclass(frozen=True)
+class MemoryRange:
+    """A stretch of a module's memory. `kind` is `core` or `init` (struct module_layout, before 6.4), or the
+    lower-case name of its `enum mod_mem_type` (since 6.4, struct module has mem[])."""
+
+    start: int
+    size: int
+    kind: str
+
+    def __contains__(self, address: int) -> bool:
+        return self.start <= address < self.start + self.size
+
+
+@dataclass(frozen=True)
+class RawModule:
+    """Fields of a `struct module` in kernel memory. `refcnt` is the raw atomic: idle LIVE is 1."""
+
+    name: str
+    state: int
+    refcnt: int
+    init: int
+    exit: int
+    num_syms: Optional[int] = None
+    num_gpl_syms: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """A module that the kernel has in its list.
+
+    refcnt   as the kernel shows it: references beyond the base (-1 while going); None if it hides it
+    holders  modules that use this one (/sys/module/X/holders)
+    permanent  no exit function; None if unknown
+    address  of its struct module (/sys/module/X/sections/.gnu.linkonce.this_module)
+    in_sysfs  whether /sys/module/X/sections exists: without it a removal would wait for ever
+    drivers  `bus:name` of /sys/module/X/drivers
+    """
+
+    name: ModuleName
+    state: ModuleState
+    refcnt: Optional[int]
+    size: int
+    holders: tuple[ModuleName, ...] = ()
+    permanent: Optional[bool] = None
+    taints: str = ""
+    address: int = 0
+    in_sysfs: bool = True
+    in_proc: bool = True
+    memory: tuple[MemoryRange, ...] = ()
+    drivers: tuple[str, ...] = ()
+    build_id: str = ""
+    raw: Optional[RawModule] = None
+
+    def owns(self, address: int) -> bool:
+        """Whether `address` lies in this module's memory."""
+        return any(address in stretch for stretch in self.memory)
+
+
+@dataclass(frozen=True)
+class TaskFrame:
+    """One line of /proc/PID/stack."""
+
+    symbol: str
+    offset: int = 0
+    module: Optional[ModuleName] = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A live thread that matters here: in module code, in the module loader, or waiting for one.
+
+    state     letter of /proc/PID/stat (R, S, D, …); zombies and dead tasks are never listed
+    kernel    a kernel thread
+    call      `init_module`, `finit_module`, `delete_module` or "" (/proc/PID/syscall)
+    subject   name of the module which that call is about, where it could be read (its arguments), else ""
+    subject_imports  symbols that the module being loaded imports, where its file could be read
+    stack     innermost frame first
+    """
+
+    pid: int
+    tid: int
+    command: str
+    state: str
+    kernel: bool
+    stack: tuple[TaskFrame, ...]
+    command_line: str = ""
+    call: str = ""
+    subject: str = ""
+    subject_imports: tuple[str, ...] = ()
+
+    def has_frame(self, *symbols: str) -> bool:
+        """Whether one of these functions is on its stack (also as `symbol.part.0`, `symbol.isra.0` …)."""
+        return any(frame.symbol.split(".", 1)[0] in symbols for frame in self.stack)
+
+    def is_in(self, module: ModuleName) -> bool:
+        """Whether it runs in, or was called from, that module's code."""
+        return any(frame.module == module for frame in self.stack)
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file, device or mapping that a process has open and that is served by a module.
+
+    via  `fd` or `map`. how: `f_op` (the file's operations lie in the module), `device` (its number belongs
+    to the module), `path` (it is a file that the module registered).
+    """
+
+    module: ModuleName
+    pid: int
+    command: str
+    path: str
+    fd: Optional[int] = None
+    via: str = "fd"
+    how: str = "f_op"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount whose file system type belongs to a module. `pid` is a process that sees it."""
+
+    module: ModuleName
+    mount_point: str
+    fstype: str
+    source: str
+    pid: int = 1
+
+
+class RegistrationKind(Enum):
+    """What a module can leave in the kernel's tables."""
+
+    MISC = "misc"
+    CHRDEV = "chrdev"
+    BLOCK = "block"
+    INTERRUPT = "interrupt"
+    HRTIMER = "hrtimer"
+    FILESYSTEM = "filesystem"
+    CRYPTO = "crypto"
+    INTERFACE = "interface"
+    PROC_ENTRY = "proc-entry"
+    PROTOCOL = "protocol"
+    DRIVER = "driver"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Something that the kernel's tables hold on a module's behalf.
+
+    certain  True: a pointer into the module, or the kernel's own word for the owner; False: by name only
+    source   where it was read (`/proc/misc`, `/proc/timer_list`, `misc_list in kernel memory` …)
+    users    count of users where the table has one (/proc/crypto, /proc/net/protocols), else None
+    """
+
+    kind: RegistrationKind
+    name: str
+    module: ModuleName
+    certain: bool
+    source: str
+    detail: str = ""
+    users: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class AsyncEntry:
+    """An entry of the kernel's list of asynchronous calls (kernel/async.c) that has not finished."""
+
+    function: str
+    module: Optional[ModuleName]
+    running: bool
+
+
+@dataclass(frozen=True)
+class MutexState:
+    """module_mutex: whether it was held at every sample, and by which live task (None: a dead one)."""
+
+    held: bool
+    owner_pid: Optional[int] = None
+    owner_command: str = ""
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """A `.ko` of the running kernel, from which a helper is assembled.
+
+    build_matches  its build-id equals that of the loaded module of its name; None: nothing to compare with
+    crc            of `module_layout` in `__versions`; None without MODVERSIONS
+    """
+
+    path: str
+    name: ModuleName
+    vermagic: str
+    intree: bool
+    build_id: str
+    build_matches: Optional[bool]
+    size: int
+    init: int
+    exit: int
+    crc: Optional[int] = None
+    retpoline: bool = False
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One healthy live module, read through kcore by the layout and compared with sysfs."""
+
+    module: ModuleName
+    holds: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets in bytes into the running kernel's `struct module`.
+
+    `state` 0, `list` 8, `name` 24; `source_list`, `target_list`, `exit`, `refcnt` are consecutive
+    (include/linux/module.h, 3.19 to 7.x). `disagreement` says where sibling and BTF differ; empty: nowhere.
+    """
+
+    size: int
+    init: int
+    exit: int
+    refcnt: int
+    origin: str
+    num_syms: Optional[int] = None
+    num_gpl_syms: Optional[int] = None
+    state: int = 0
+    list: int = 8
+    name: int = 24
+    disagreement: str = ""
+    proofs: tuple[Proof, ...] = ()
+
+    @property
+    def source_list(self) -> int:
+        """Offset of the list of users."""
+        return self.exit - 32
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the machine allows; None: could not be read, or this kernel has no such thing."""
+
+    loadable: Optional[bool] = None
+    euid: int = 0
+    cap_sys_module: Optional[bool] = None
+    modules_disabled: Optional[bool] = None
+    module_unload: Optional[bool] = None
+    force_unload: Optional[bool] = None
+    lockdown: str = "none"
+    sig_enforce: Optional[bool] = None
+    kptr_restrict: Optional[int] = None
+    ima_appraises_modules: Optional[bool] = None
+    loadpin: Optional[bool] = None
+    selinux_enforcing: Optional[bool] = None
+    panic_on_oops: Optional[bool] = None
+    panic_on_warn: Optional[bool] = None
+    console_loglevel: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The machine at one moment. `notes` are sentences on what could not be read, and why."""
+
+    release: str
+    machine: str
+    policy: Policy
+    modules: tuple[LoadedModule, ...]
+    taken: str = ""
+    tasks: tuple[Task, ...] = ()
+    open_files: tuple[OpenFile, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    registrations: tuple[Registration, ...] = ()
+    async_entries: tuple[AsyncEntry, ...] = ()
+    module_mutex: Optional[MutexState] = None
+    layout: Optional[Layout] = None
+    layout_error: str = ""
+    sibling: Optional[Sibling] = None
+    symbols: dict[str, int] = field(default_factory=dict)
+    builtin: tuple[ModuleName, ...] = ()
+    proc_modules_error: str = ""
+    notes: tuple[str, ...] = ()
+
+    def module(self, name: ModuleName) -> Optional[LoadedModule]:
+        """The module of that name, in whatever state, or None."""
+        return next((module for module in self.modules if module.name == name), None)
+
+    def to_json(self) -> str:
+        """One JSON object, `schema` first."""
+        return json.dumps({"schema": SCHEMA, **encode(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str = "snapshot") -> Snapshot:
+        """Read back what `to_json` wrote; ParseError says which field does not fit."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ParseError(f"{name}: not JSON ({error})", remedy="record one with lkm snapshot") from error
+        if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+            raise ParseError(
+                f"{name}: not a snapshot (schema {SCHEMA!r} missing)", remedy="record one with lkm snapshot"
+            )
+        return decode(cls, data, where=name)

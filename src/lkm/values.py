@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Frozen values ↔ JSON: `encode` and `decode` for dataclasses made of dataclasses, tuples, enums and scalars.
+
+The types are read from the annotations, so a recorded file is checked against the very classes it is read
+into. Annotate with `Optional[...]`: the core runs on Python 3.9, where `X | None` is no value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from enum import Enum
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from lkm.errors import ParseError
+
+__all__ = ["decode", "encode"]
+
+T = TypeVar("T")
+
+
+def encode(value: Any) -> Any:
+    """A value as what `json.dumps` takes: dataclasses as objects, tuples as arrays, enums as their value."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): encode(item) for key, item in value.items()}
+    return value
+
+
+def decode(kind: type[T], data: Any, *, where: str = "") -> T:
+    """`data` (of `json.loads`) as a `kind`. ParseError names the field that does not fit.
+
+    A field with a default may be absent; a field that `kind` does not have is an error.
+    """
+    return cast(T, _decode(kind, data, where or kind.__name__))
+
+
+def _decode(kind: Any, data: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin is Union:
+        if data is None:
+            return None
+        (inner,) = [arm for arm in get_args(kind) if arm is not type(None)]
+        return _decode(inner, data, where)
+    if origin is tuple:
+        return _decode_tuple(kind, data, where)
+    if origin is dict:
+        _expect(isinstance(data, dict), where, "an object", data)
+        return {key: _decode(get_args(kind)[1], item, f"{where}[{key!r}]") for key, item in data.items()}
+    if dataclasses.is_dataclass(kind):
+        return _decode_fields(cast(Any, kind), data, where)
+    scalar = getattr(kind, "__supertype__", kind)  # a NewType is its base
+    if isinstance(scalar, type) and issubclass(scalar, Enum):
+        members = {member.value: member for member in scalar}
+        _expect(isinstance(data, str) and data in members, where, f"one of {sorted(members)}", data)
+        return members[data]
+    exact = isinstance(data, scalar) and (scalar is bool or not isinstance(data, bool))
+    _expect(exact, where, scalar.__name__, data)
+    return data
+
+
+def _decode_tuple(kind: Any, data: Any, where: str) -> tuple[Any, ...]:
+    _expect(isinstance(data, list), where, "an array", data)
+    arms = get_args(kind)
+    if len(arms) == 2 and arms[1] is Ellipsis:
+        return tuple(_decode(arms[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    _expect(len(data) == len(arms), where, f"{len(arms)} items", data)
+    return tuple(_decode(arm, item, f"{where}[{i}]") for i, (arm, item) in enumerate(zip(arms, data)))
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _decode_fields(kind: type, data: Any, where: str) -> Any:
+    _expect(isinstance(data, dict), where, "an object", data)
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
+    unknown = sorted(set(data) - set(fields))
+    _expect(not unknown, where, f"only the fields of {kind.__name__}", unknown)
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _decode(_hints(kind)[name], data[name], f"{where}.{name}")
+        else:
+            optional = (
+                field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            )
+            _expect(optional, f"{where}.{name}", "a value", None)
+    return kind(**values)
+
+
+def _expect(condition: object, where: str, expected: str, got: Any) -> None:
+    if not condition:
+        shown = repr(got)
+        raise ParseError(f"{where}: expected {expected}, found {shown[:80]}{'…' if len(shown) > 80 else ''}")
