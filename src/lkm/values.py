@@ -2,7 +2,8 @@
 """Frozen values ↔ JSON: `encode` and `decode` for dataclasses made of dataclasses, tuples, enums and scalars.
 
 The types are read from the annotations, so a recorded file is checked against the very classes it is read
-into. Annotate with `Optional[...]`: the core runs on Python 3.9, where `X | None` is no value.
+into. Annotate with `Optional[...]`: the core runs on Python 3.9, where `X | None` is no value. An `Address`
+is an int that JSON has as `"0x…"`: kernel addresses exceed what other readers' numbers hold.
 """
 
 from __future__ import annotations
@@ -10,26 +11,37 @@ from __future__ import annotations
 import dataclasses
 import functools
 from enum import Enum
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from lkm.errors import ParseError
 
-__all__ = ["decode", "encode"]
+__all__ = ["Address", "decode", "encode"]
 
 T = TypeVar("T")
+
+Address = Annotated[int, "hex"]
 
 
 def encode(value: Any) -> Any:
     """A value as what `json.dumps` takes: dataclasses as objects, tuples as arrays, enums as their value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        hints = _hints(type(value))
+        return {
+            f.name: _encode_field(hints[f.name], getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): encode(item) for key, item in value.items()}
     return value
+
+
+def _encode_field(kind: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _encode_field(get_args(kind)[1], item) for key, item in value.items()}
+    if isinstance(value, int) and (kind is Address or Address in get_args(kind)):
+        return hex(value)
+    return encode(value)
 
 
 def decode(kind: type[T], data: Any, *, where: str = "") -> T:
@@ -41,6 +53,8 @@ def decode(kind: type[T], data: Any, *, where: str = "") -> T:
 
 
 def _decode(kind: Any, data: Any, where: str) -> Any:
+    if kind is Address:
+        return _decode_address(data, where)
     origin = get_origin(kind)
     if origin is Union:
         if data is None:
@@ -64,6 +78,14 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     return data
 
 
+def _decode_address(data: Any, where: str) -> int:
+    try:
+        return int(data, 16)
+    except (TypeError, ValueError):
+        _expect(isinstance(data, int) and not isinstance(data, bool), where, 'an address ("0x…")', data)
+        return cast(int, data)
+
+
 def _decode_tuple(kind: Any, data: Any, where: str) -> tuple[Any, ...]:
     _expect(isinstance(data, list), where, "an array", data)
     arms = get_args(kind)
@@ -75,7 +97,7 @@ def _decode_tuple(kind: Any, data: Any, where: str) -> tuple[Any, ...]:
 
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+    return get_type_hints(kind, include_extras=True)
 
 
 def _decode_fields(kind: type, data: Any, where: str) -> Any:

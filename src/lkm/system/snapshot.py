@@ -14,7 +14,7 @@ from typing import Optional
 
 from lkm.errors import ParseError
 from lkm.names import ModuleName
-from lkm.values import decode, encode
+from lkm.values import Address, decode, encode
 
 __all__ = [
     "AsyncEntry", "Layout", "LoadedModule", "MemoryRange", "ModuleState", "Mount", "MutexState", "OpenFile",
@@ -44,7 +44,7 @@ class MemoryRange:
     """A stretch of a module's memory. `kind` is `core` or `init` (struct module_layout, before 6.4), or the
     lower-case name of its `enum mod_mem_type` (since 6.4, struct module has mem[])."""
 
-    start: int
+    start: Address
     size: int
     kind: str
 
@@ -59,8 +59,8 @@ class RawModule:
     name: str
     state: int
     refcnt: int
-    init: int
-    exit: int
+    init: Address
+    exit: Address
     num_syms: Optional[int] = None
     num_gpl_syms: Optional[int] = None
 
@@ -75,6 +75,7 @@ class LoadedModule:
     address  of its struct module (/sys/module/X/sections/.gnu.linkonce.this_module)
     in_sysfs  whether /sys/module/X/sections exists: without it a removal would wait for ever
     drivers  `bus:name` of /sys/module/X/drivers
+    exports  its symbols that others may import, as far as kallsyms shows them; read while it is coming
     """
 
     name: ModuleName
@@ -84,12 +85,13 @@ class LoadedModule:
     holders: tuple[ModuleName, ...] = ()
     permanent: Optional[bool] = None
     taints: str = ""
-    address: int = 0
+    address: Address = 0
     in_sysfs: bool = True
     in_proc: bool = True
     memory: tuple[MemoryRange, ...] = ()
     drivers: tuple[str, ...] = ()
     build_id: str = ""
+    exports: tuple[str, ...] = ()
     raw: Optional[RawModule] = None
 
     def owns(self, address: int) -> bool:
@@ -315,7 +317,7 @@ class Snapshot:
     layout: Optional[Layout] = None
     layout_error: str = ""
     sibling: Optional[Sibling] = None
-    symbols: dict[str, int] = field(default_factory=dict)
+    symbols: dict[str, Address] = field(default_factory=dict)
     builtin: tuple[ModuleName, ...] = ()
     proc_modules_error: str = ""
     notes: tuple[str, ...] = ()
