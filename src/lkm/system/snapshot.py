@@ -131,6 +131,11 @@ class Task:
     subject: str = ""
     subject_imports: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """`kernel thread` or `process`."""
+        return "kernel thread" if self.kernel else "process"
+
     def has_frame(self, *symbols: str) -> bool:
         """Whether one of these functions is on its stack (also as `symbol.part.0`, `symbol.isra.0` …)."""
         return any(frame.symbol.split(".", 1)[0] in symbols for frame in self.stack)

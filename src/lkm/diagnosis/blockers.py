@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""The findings that are not about the count: state, exit, policy, asynchronous calls, registrations."""
+
+from __future__ import annotations
+
+from lkm.diagnosis.activity import Activity, Role, waits_for
+from lkm.diagnosis.events import event_of
+from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Holder, HolderKind
+from lkm.names import ModuleName
+from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Policy, Snapshot, Task
+
+__all__ = [
+    "async_findings", "exit_findings", "machine_findings", "not_loaded_finding", "policy_findings",
+    "registered_findings", "state_findings", "waiter_findings",
+]  # fmt: skip
+
+
+def not_loaded_finding(snapshot: Snapshot, name: ModuleName) -> Finding:
+    """An absent module is a finding: whoever asks wants to know what the name is."""
+    if name in snapshot.builtin:
+        return Finding(
+            FindingCode.NOT_LOADED,
+            f"{name} is built into the kernel: it cannot be unloaded",
+            evidence=(f"modules.builtin of {snapshot.release}",),
+            remedy="nothing to do",
+        )
+    return Finding(
+        FindingCode.NOT_LOADED,
+        f"{name} is not loaded",
+        evidence=(f"no /sys/module/{name}/initstate",),
+        remedy="nothing to unload; lkm list shows what is loaded",
+    )
+
+
+def machine_findings(snapshot: Snapshot) -> list[Finding]:
+    """What stands in the way of every removal on this machine: module_mutex held for good."""
+    mutex = snapshot.module_mutex
+    if mutex is None or not mutex.held:
+        if not snapshot.proc_modules_error.startswith("module_mutex"):
+            return []
+        evidence, owner = snapshot.proc_modules_error, "somebody"
+    elif mutex.owner_pid is None:
+        evidence, owner = "module_mutex.owner is a task that is gone, at every sample", "a dead task"
+    else:
+        owner = f"{mutex.owner_command} (pid {mutex.owner_pid})"
+        evidence = f"module_mutex.owner is {owner} at every sample"
+    return [
+        Finding(
+            FindingCode.MUTEX_HELD,
+            f"module_mutex is held by {owner}: every load and removal hangs, a helper's load too",
+            evidence=(evidence,),
+            remedy="nothing can be loaded or unloaded until the machine is restarted"
+            if owner == "a dead task"
+            else f"wait for {owner} to let go, then look again",
+        )
+    ]
+
+
+def state_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
+    """`init-died`, `init-running`, `exit-died`, `exit-running`, `unformed`, `no-sysfs`."""
+    findings = []
+    if module.state is ModuleState.COMING:
+        findings.append(_init_finding(module, activity))
+    elif module.state is ModuleState.GOING:
+        findings.append(_exit_finding(module, activity))
+    elif module.state is ModuleState.UNFORMED:
+        findings.append(_unformed_finding(activity))
+    elif activity.by(Role.REMOVER):
+        findings.append(_exit_finding(module, activity))
+    if not module.in_sysfs and module.state is not ModuleState.UNFORMED:
+        findings.append(
+            Finding(
+                FindingCode.NO_SYSFS,
+                "its sysfs entry was never made: a removal would wait for it for ever (mod_kobject_put)",
+                evidence=(f"no /sys/module/{module.name}/sections",),
+                remedy="its load died too early to be undone; only a restart frees the name",
+            )
+        )
+    return findings
+
+
+def _init_finding(module: LoadedModule, activity: Activity) -> Finding:
+    live = activity.by(Role.LOADER)
+    perhaps = activity.by(Role.MAYBE_LOADER)
+    if live or perhaps:
+        task = (live or perhaps)[0]
+        return Finding(
+            FindingCode.INIT_RUNNING,
+            f"its init is still running, in {_who(task)}" + ("" if live else ", perhaps"),
+            evidence=_stack_lines(task),
+            remedy=f"wait for pid {task.tid}; see what it waits for in /proc/{task.tid}/stack",
+            certainty=Certainty.CERTAIN if live else Certainty.POSSIBLE,
+            holders=(_task_holder(task),),
+        )
+    return Finding(
+        FindingCode.INIT_DIED,
+        "its init never finished, and no live task is in its load: the loader died",
+        evidence=(f"/sys/module/{module.name}/initstate: coming", "no live task with its load on the stack"),
+        remedy=f"lkm rescue {module.name} removes it without its exit; dmesg has the oops",
+    )
+
+
+def _exit_finding(module: LoadedModule, activity: Activity) -> Finding:
+    live = activity.by(Role.REMOVER)
+    perhaps = activity.by(Role.MAYBE_REMOVER) if module.state is ModuleState.GOING else ()
+    if live or perhaps:
+        task = (live or perhaps)[0]
+        return Finding(
+            FindingCode.EXIT_RUNNING,
+            f"its removal is in progress, in {_who(task)}" + ("" if live else ", perhaps"),
+            evidence=_stack_lines(task),
+            remedy=f"make true what it waits for (the top of /proc/{task.tid}/stack); "
+            "while it lives nothing else is sound",
+            certainty=Certainty.CERTAIN if live else Certainty.POSSIBLE,
+            holders=(_task_holder(task),),
+        )
+    return Finding(
+        FindingCode.EXIT_DIED,
+        "its exit died, and no live task is in its removal",
+        evidence=(
+            f"/sys/module/{module.name}/initstate: going",
+            "no live task with its removal on the stack",
+        ),
+        remedy=f"lkm rescue {module.name} removes it without calling its exit again; dmesg has the oops",
+    )
+
+
+def _unformed_finding(activity: Activity) -> Finding:
+    tasks = activity.by(Role.LOADER, Role.REMOVER, Role.WAITER, Role.MAYBE_LOADER, Role.MAYBE_REMOVER)
+    whose = f": {_who(tasks[0])} is at it" if tasks else ""
+    return Finding(
+        FindingCode.UNFORMED,
+        f"it is being set up or taken apart{whose}; no edit is sound in this state",
+        evidence=("in the kernel's list in state UNFORMED, which /proc/modules leaves out",)
+        + (_stack_lines(tasks[0]) if tasks else ()),
+        remedy=f"wait for pid {tasks[0].tid}, or end it"
+        if tasks
+        else "look again; if it stays, only a restart helps",
+        holders=tuple(_task_holder(task) for task in tasks),
+    )
+
+
+def waiter_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
+    """Loads that wait for this one: neither its loader nor its remover, but they wake when it changes."""
+    return [
+        Finding(
+            FindingCode.WAITER,
+            f"{_who(task)} waits for {waits_for(task, module)}"
+            + (f", to load {task.subject}" if task.subject and task.subject != module.name else ""),
+            evidence=_stack_lines(task),
+            remedy=f"it gives up by itself, or end pid {task.tid}; a rescue hides the exports from it",
+            holders=(_task_holder(task),),
+        )
+        for task in activity.by(Role.WAITER)
+    ]
+
+
+def exit_findings(module: LoadedModule) -> list[Finding]:
+    """`no-exit`: init but no exit function, shown as [permanent]."""
+    if module.state is not ModuleState.LIVE or not module.permanent:
+        return []
+    return [
+        Finding(
+            FindingCode.NO_EXIT,
+            "it has no exit function ([permanent])",
+            evidence=("/proc/modules: [permanent]",),
+            remedy=f"lkm rescue {module.name} removes it without one; "
+            "if its source has one, it was built with the wrong headers",
+        )
+    ]
+
+
+def async_findings(snapshot: Snapshot) -> list[Finding]:
+    """`async-stuck`: every removal waits for all asynchronous calls (async_synchronize_full), whose ever."""
+    stuck = [entry for entry in snapshot.async_entries if not entry.running]
+    return [
+        Finding(
+            FindingCode.ASYNC_STUCK,
+            f"the asynchronous call {entry.function}{_of(entry)} never ended: "
+            "every removal, of whatever module, would wait for it for ever",
+            evidence=("async_global_pending in kernel memory", "no live worker is in async_run_entry_fn"),
+            remedy="no edit of a module repairs that; restart when you can",
+        )
+        for entry in stuck
+    ]
+
+
+def registered_findings(snapshot: Snapshot, module: LoadedModule) -> list[Finding]:
+    """`registered`: what the kernel's tables hold on the module's behalf, one finding each."""
+    return [
+        Finding(
+            FindingCode.REGISTERED,
+            f"{item.kind.value} {item.name}",
+            evidence=(item.source,) + ((item.detail,) if item.detail else ()),
+            remedy="its own exit takes that away, where it can run",
+            certainty=Certainty.CERTAIN if item.certain else Certainty.LIKELY,
+            event=event_of(item),
+        )
+        for item in snapshot.registrations
+        if item.module == module.name
+    ]
+
+
+def policy_findings(policy: Policy) -> list[Finding]:
+    """What forbids every removal, whoever asks."""
+    findings = []
+    if policy.module_unload is False:
+        findings.append(
+            ("this kernel cannot unload modules", "CONFIG_MODULE_UNLOAD is off", "restart without it")
+        )
+    if policy.modules_disabled:
+        findings.append(
+            (
+                "loading and unloading is disabled until the next boot",
+                "/proc/sys/kernel/modules_disabled: 1",
+                "it cannot be set back; restart",
+            )
+        )
+    return [
+        Finding(FindingCode.POLICY, summary, evidence=(evidence,), remedy=remedy)
+        for summary, evidence, remedy in findings
+    ]
+
+
+def _of(entry: AsyncEntry) -> str:
+    return f" [{entry.module}]" if entry.module else ""
+
+
+def _who(task: Task) -> str:
+    return f"{task.command} (pid {task.tid})"
+
+
+def _task_holder(task: Task) -> Holder:
+    return Holder(
+        HolderKind.THREAD,
+        _who(task),
+        f"wait for pid {task.tid}",
+        pid=task.tid,
+        command=task.command_line or task.command,
+        state=task.state,
+    )
+
+
+def _stack_lines(task: Task) -> tuple[str, ...]:
+    frames = [f"{f.symbol}+{f.offset:#x}{f' [{f.module}]' if f.module else ''}" for f in task.stack[:6]]
+    return (f"/proc/{task.tid}/stack: {' < '.join(frames)}",) if frames else (f"/proc/{task.tid}/syscall",)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""`diagnose`: a Snapshot and a name → the Diagnosis. Pure: a recorded snapshot gives the same answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lkm.diagnosis.activity import Activity, Role, activity_of
+from lkm.diagnosis.blockers import (
+    async_findings,
+    exit_findings,
+    machine_findings,
+    not_loaded_finding,
+    policy_findings,
+    registered_findings,
+    state_findings,
+    waiter_findings,
+)
+from lkm.diagnosis.findings import Certainty, Diagnosis, Finding, FindingCode
+from lkm.diagnosis.references import named_holders, reference_findings
+from lkm.diagnosis.verdict import decide, exit_runs
+from lkm.names import ModuleName
+from lkm.system.snapshot import LoadedModule, Snapshot
+
+__all__ = ["diagnose", "without_module"]
+
+NOT_SCANNED = (
+    "pointers into the module in kernel memory: wheel timers, delayed work, notifiers, debugfs, callbacks",
+    "memory that its init allocated: it stays allocated, as its exit does not run",
+)
+
+
+def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
+    """Why `name` cannot be unloaded, and what a removal would mean."""
+    module = snapshot.module(name)
+    if module is None:
+        finding = not_loaded_finding(snapshot, name)
+        return Diagnosis(name, None, None, None, finding.summary, (finding,))
+    activity = activity_of(snapshot, module)
+    findings = [
+        *policy_findings(snapshot.policy),
+        *machine_findings(snapshot),
+        *state_findings(module, activity),
+        *waiter_findings(module, activity),
+        *async_findings(snapshot),
+        *exit_findings(module),
+        *reference_findings(snapshot, module, activity),
+        *_open_findings(snapshot, module, activity),
+        *_thread_findings(module, activity),
+        *registered_findings(snapshot, module),
+    ]
+    verdict, reason = decide(snapshot, module, activity, findings)
+    return Diagnosis(
+        module=name,
+        state=module.state.value,
+        refcnt=module.refcnt,
+        verdict=verdict,
+        reason=reason,
+        findings=tuple(findings),
+        exit_runs=exit_runs(module),
+        not_scanned=() if exit_runs(module) else NOT_SCANNED,
+    )
+
+
+def without_module(snapshot: Snapshot, name: ModuleName) -> Snapshot:
+    """The snapshot as it would be after the removal of `name`: gone, and its references given back
+    (free_module → module_unload_free)."""
+
+    def released(module: LoadedModule) -> LoadedModule:
+        if name not in module.holders:
+            return module
+        raw = replace(module.raw, refcnt=module.raw.refcnt - 1) if module.raw else None
+        refcnt = None if module.refcnt is None else module.refcnt - 1
+        holders = tuple(holder for holder in module.holders if holder != name)
+        return replace(module, holders=holders, refcnt=refcnt, raw=raw)
+
+    return replace(
+        snapshot,
+        modules=tuple(released(module) for module in snapshot.modules if module.name != name),
+        registrations=tuple(item for item in snapshot.registrations if item.module != name),
+        open_files=tuple(item for item in snapshot.open_files if item.module != name),
+        mounts=tuple(item for item in snapshot.mounts if item.module != name),
+    )
+
+
+def _open_findings(snapshot: Snapshot, module: LoadedModule, activity: Activity) -> list[Finding]:
+    """Files open on the module's code that no reference covers: a driver without .owner."""
+    files = [item for item in snapshot.open_files if item.module == module.name and item.how == "f_op"]
+    if not files or reference_findings(snapshot, module, activity):
+        return []
+    named = named_holders(snapshot, module, activity)
+    return [
+        Finding(
+            FindingCode.OPEN_WITHOUT_REFERENCE,
+            f"{item.command} (pid {item.pid}) has {item.path} open, and no reference covers it",
+            evidence=(f"/proc/{item.pid}/fd/{item.fd}: its operations lie in the module",),
+            remedy=f"close {item.path} or end pid {item.pid} first",
+            holders=tuple(holder for holder in named if holder.pid == item.pid),
+            event=f"the next use of {item.path} by pid {item.pid}, its close too, calls freed code and oopses",
+        )
+        for item in files
+    ]
+
+
+def _thread_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
+    return [
+        Finding(
+            FindingCode.THREAD,
+            f"{task.kind} {task.command} (pid {task.tid}) runs in the module",
+            evidence=(f"/proc/{task.tid}/stack has [{module.name}]",),
+            remedy="its own exit stops it, where it can run",
+            certainty=Certainty.CERTAIN,
+            event=f"{task.command} (pid {task.tid}) returns into freed code and oopses",
+        )
+        for task in activity.by(Role.INSIDE)
+    ]
