@@ -51,7 +51,7 @@ class BtfLookupError(BtfError, LookupError):
 
 
 class Member(NamedTuple):
-    """A member of a struct or union. `name` is empty for an anonymous one, `bit_size` 0 but for bit fields."""
+    """A member of a struct or union. `name` is empty for an anonymous one, `bit_size` 0 for a whole one."""
 
     name: str
     type_id: int

@@ -8,7 +8,8 @@ tools have it. Decompressors are imported only when they are needed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, Union
 
 from lkm.errors import ParseError
@@ -18,7 +19,8 @@ __all__ = ["DEFAULT_LIMIT", "Compression", "CompressionError", "compression_of",
 DEFAULT_LIMIT = 1 << 30
 """Most bytes that a file may decompress to: 1 GiB."""
 
-_CHUNK = 1 << 20
+_STEP = 1024  # bytes given to a decompressor at a time: zstd can make 32 MiB of them, others less
+_PADDING = re.compile(rb"\0*")
 _XZ_MEMORY = 1 << 29  # a dictionary of more than this is no module's
 
 Buffer = Union[bytes, memoryview]
@@ -88,18 +90,8 @@ def _gzip(data: bytes, name: str) -> Iterator[bytes]:
         import zlib
     except ImportError as error:
         raise _missing(name, "gzip", "zlib") from error
-    while data:
-        stream = zlib.decompressobj(wbits=31)
-        while not stream.eof:
-            try:
-                chunk = stream.decompress(data, _CHUNK)
-            except zlib.error as error:
-                raise _corrupt(name, "gzip", error) from error
-            data = stream.unconsumed_tail
-            if not chunk and not data and not stream.eof:
-                raise _truncated(name, "gzip")
-            yield chunk
-        data = _next_stream(stream.unused_data, Compression.GZIP, name)
+
+    return read_streams(lambda: zlib.decompressobj(wbits=31), data, Compression.GZIP, zlib.error, name)
 
 
 def _xz(data: bytes, name: str) -> Iterator[bytes]:
@@ -107,52 +99,61 @@ def _xz(data: bytes, name: str) -> Iterator[bytes]:
         import lzma
     except ImportError as error:
         raise _missing(name, "xz", "lzma") from error
-    while data:
-        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-        yield from read_stream(stream, data, lzma.LZMAError, "xz", name)
-        data = _next_stream(stream.unused_data, Compression.XZ, name)
+
+    def new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+    return read_streams(new, data, Compression.XZ, lzma.LZMAError, name)
 
 
 class Stream(Protocol):
-    """The decompressor objects of `lzma` and `compression.zstd`."""
+    """What the decompressor objects of zlib, lzma, zstandard and `compression.zstd` have in common."""
 
     @property
     def eof(self) -> bool: ...
     @property
-    def needs_input(self) -> bool: ...
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
-def read_stream(
-    stream: Stream, data: bytes, failure: type[Exception], kind: str, name: str
+def read_streams(
+    new: Callable[[], Stream], data: bytes, kind: Compression, failure: type[Exception], name: str
 ) -> Iterator[bytes]:
-    """The output of one stream in pieces of bounded size; `failure` is what the decompressor raises."""
-    while not stream.eof:
-        try:
-            chunk = stream.decompress(data, _CHUNK)
-        except (failure, EOFError) as error:
-            raise _corrupt(name, kind, error) from error
-        data = b""
-        if not chunk and stream.needs_input and not stream.eof:
-            raise _truncated(name, kind)
-        yield chunk
+    """The output of one stream after the other, in pieces; `failure` is what the decompressor raises."""
+    at = 0
+    while at < len(data):
+        stream = new()
+        while not stream.eof:
+            if at >= len(data):
+                raise truncated(name, kind)
+            try:
+                chunk = stream.decompress(data[at : at + _STEP])
+            except failure as error:
+                raise corrupt(name, kind, str(error)) from error
+            at = min(at + _STEP, len(data))
+            yield chunk
+        at = next_stream(data, at - len(stream.unused_data), kind, name)
 
 
-def _next_stream(rest: bytes, kind: Compression, name: str) -> bytes:
-    """What follows a stream: another one, or nothing but padding."""
-    rest = rest.lstrip(b"\0")
-    if rest and compression_of(rest) is not kind:
-        raise CompressionError(f"{name}: {len(rest)} bytes that are no {kind.name.lower()} stream follow one")
-    return rest
+def next_stream(data: bytes, at: int, kind: Compression, name: str) -> int:
+    """Where the next stream begins, beyond any padding; the data's length when there is none."""
+    padding = _PADDING.match(data, at)
+    at = padding.end() if padding else at
+    if at < len(data) and compression_of(data[at : at + 6]) is not kind:
+        raise CompressionError(
+            f"{name}: {len(data) - at} bytes after the {kind.name.lower()} stream are not one"
+        )
+    return at
 
 
-def _truncated(name: str, kind: str) -> CompressionError:
-    return CompressionError(f"{name}: {kind} stream ends early", remedy="is the file truncated?")
+def truncated(name: str, kind: Compression) -> CompressionError:
+    """The error for a stream that ends early."""
+    return CompressionError(f"{name}: {kind.name.lower()} stream ends early", remedy="is the file truncated?")
 
 
-def _corrupt(name: str, kind: str, error: Exception) -> CompressionError:
-    reason = " ".join(str(error).split())
-    return CompressionError(f"{name}: corrupt {kind} stream: {reason}")
+def corrupt(name: str, kind: Compression, reason: str) -> CompressionError:
+    """The error for a stream that the decompressor does not take, for its own reason."""
+    return CompressionError(f"{name}: corrupt {kind.name.lower()} stream: {' '.join(reason.split())}")
 
 
 def _missing(name: str, kind: str, module: str) -> CompressionError:

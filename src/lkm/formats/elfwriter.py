@@ -31,7 +31,7 @@ from lkm.formats.elf import (
 __all__ = ["ElfWriteError", "NewRelocation", "NewSection", "NewSymbol", "build_relocatable"]
 
 ABSOLUTE = "*ABS*"
-"""As `NewSymbol.section`: the value is an address. (Names of sections cannot clash: this is binutils' word.)"""
+"""As `NewSymbol.section`: the value is an address. The word is binutils'; no section has it."""
 
 _HEADER = struct.Struct("<4sBBBB8xHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -68,7 +68,8 @@ class NewSection(NamedTuple):
 class NewSymbol(NamedTuple):
     """A symbol. `section` is a section's name, ABSOLUTE, or empty for an undefined one.
 
-    `id` tells apart symbols without a name (or with equal ones) for relocations, which name it, else the name.
+    Relocations go by `id`, or by the name where it is empty: it tells apart symbols without a name, or with
+    equal ones.
     """
 
     name: str
@@ -223,10 +224,9 @@ def _lay_out(machine: int, headers: list[_Header], flags: int) -> bytes:
     table = bytearray(_SECTION.size)
     for name, header in zip(offsets, headers):
         body += bytes(-len(body) % header.align)
-        # sh_name, sh_type, sh_flags, sh_addr, sh_offset, sh_size, sh_link, sh_info, sh_addralign, sh_entsize
         table += _SECTION.pack(
-            name, header.type, header.flags, 0, len(body), header.size, header.link, header.info, header.align,
-            header.entsize,
+            name, header.type, header.flags, 0, len(body), header.size,
+            header.link, header.info, header.align, header.entsize,
         )  # fmt: skip
         body += header.data
     body += bytes(-len(body) % 8)

@@ -22,7 +22,10 @@ class KallsymsError(ParseError):
 
 
 class KernelSymbol(NamedTuple):
-    """One line. `type` is nm's letter; `module` is None for the kernel proper (and not `bpf`'s programs)."""
+    """One line. `type` is nm's letter.
+
+    `module` is None for the kernel proper; `bpf` and `__builtin__…` stand for code that was generated.
+    """
 
     name: str
     address: int

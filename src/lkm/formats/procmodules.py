@@ -35,7 +35,7 @@ class ProcState(enum.Enum):
 class ProcModule(NamedTuple):
     """One line. `refcnt` is None (written `-`) where the kernel cannot unload; -1 is a module in removal.
 
-    `size` is in bytes. `users` are the modules that need this one. `permanent` is a module with an init but no
+    `size` is in bytes. `users` are the modules that need this one. `permanent` is one with an init but no
     exit function. `address` is 0 where kptr_restrict hides it. `taints` is a string such as `OE`, with `+` or
     `-` for one that is coming or going.
     """

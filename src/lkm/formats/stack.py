@@ -31,7 +31,7 @@ class StackError(ParseError):
 
 
 class Frame(NamedTuple):
-    """One return address: `offset` bytes into `symbol`, which has `size`; `module` is None in the kernel proper.
+    """One return address: `offset` bytes into `symbol`, which has `size`; `module` is None outside modules.
 
     In text that no longer has symbols (freed init text, for one) `symbol` is empty and `raw_address` is set.
     """
@@ -45,10 +45,7 @@ class Frame(NamedTuple):
 
 def parse_stack(text: str) -> tuple[Frame, ...]:
     """The frames, innermost first; empty for a task that is running. Raises `StackError`."""
-    frames: list[Frame] = []
-    for line in text.splitlines():
-        if line.strip():
-            frames.append(_parse_line(line.strip()))
+    frames = [_parse_line(line.strip()) for line in text.splitlines() if line.strip()]
     # Before 5.3 the list ended in a ULONG_MAX, which is no address.
     if frames and frames[-1].raw_address == 0xFFFFFFFFFFFFFFFF:
         frames.pop()

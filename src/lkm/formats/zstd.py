@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from lkm.formats.compression import CompressionError, read_stream
+from lkm.formats.compression import (
+    Compression,
+    CompressionError,
+    Stream,
+    corrupt,
+    next_stream,
+    read_streams,
+    truncated,
+)
 
 __all__ = ["BACK_ENDS", "decompress_chunks"]
 
-_STEP = 1024  # input bytes a call: a block of 4 bytes can stand for 128 KiB
 _OUTPUT = 1 << 17
 
 
@@ -38,10 +45,7 @@ def _load_standard() -> _BackEnd:
     from compression import zstd
 
     def run(data: bytes, name: str) -> Iterator[bytes]:
-        while data:
-            stream = zstd.ZstdDecompressor()
-            yield from read_stream(stream, data, zstd.ZstdError, "zstd", name)
-            data = stream.unused_data.lstrip(b"\0")
+        return read_streams(zstd.ZstdDecompressor, data, Compression.ZSTD, zstd.ZstdError, name)
 
     return run
 
@@ -49,22 +53,11 @@ def _load_standard() -> _BackEnd:
 def _load_wheel() -> _BackEnd:
     import zstandard
 
+    def new() -> Stream:
+        return zstandard.ZstdDecompressor().decompressobj()
+
     def run(data: bytes, name: str) -> Iterator[bytes]:
-        at = 0
-        while at < len(data):
-            stream = zstandard.ZstdDecompressor().decompressobj()
-            while not stream.eof:
-                if at >= len(data):
-                    raise _truncated(name)
-                try:
-                    chunk = stream.decompress(data[at : at + _STEP])
-                except zstandard.ZstdError as error:
-                    raise _corrupt(name, str(error)) from error
-                at += _STEP
-                yield chunk
-            at = min(at, len(data)) - len(stream.unused_data)
-            while at < len(data) and not data[at]:
-                at += 1
+        return read_streams(new, data, Compression.ZSTD, zstandard.ZstdError, name)
 
     return run
 
@@ -87,33 +80,26 @@ def _load_library() -> _BackEnd:
     library.ZSTD_getErrorName.restype = ctypes.c_char_p
 
     def run(data: bytes, name: str) -> Iterator[bytes]:
-        data = data.rstrip(b"\0") + bytes(4)  # a frame may end in zeros; more of them are padding
         source = ctypes.create_string_buffer(data, len(data))
         target = ctypes.create_string_buffer(_OUTPUT)
         given = Buffer(ctypes.addressof(source), len(data), 0)
         stream = library.ZSTD_createDStream()
         try:
-            more = 1
-            while more or data[given.pos :].strip(b"\0"):
-                taken = Buffer(ctypes.addressof(target), _OUTPUT, 0)
-                more = run_stream(stream, ctypes.byref(taken), ctypes.byref(given))
-                if library.ZSTD_isError(more):
-                    raise _corrupt(name, library.ZSTD_getErrorName(more).decode())
-                if more and not taken.pos and given.pos == len(data):
-                    raise _truncated(name)
-                yield target.raw[: taken.pos]
+            while given.pos < len(data):
+                more = 1
+                while more:
+                    taken = Buffer(ctypes.addressof(target), _OUTPUT, 0)
+                    more = run_stream(stream, ctypes.byref(taken), ctypes.byref(given))
+                    if library.ZSTD_isError(more):
+                        raise corrupt(name, Compression.ZSTD, library.ZSTD_getErrorName(more).decode())
+                    if more and given.pos == len(data) and taken.pos < _OUTPUT:
+                        raise truncated(name, Compression.ZSTD)
+                    yield target.raw[: taken.pos]
+                given.pos = next_stream(data, given.pos, Compression.ZSTD, name)
         finally:
             library.ZSTD_freeDStream(stream)
 
     return run
-
-
-def _truncated(name: str) -> CompressionError:
-    return CompressionError(f"{name}: zstd stream ends early", remedy="is the file truncated?")
-
-
-def _corrupt(name: str, reason: str) -> CompressionError:
-    return CompressionError(f"{name}: corrupt zstd stream: {reason}")
 
 
 BACK_ENDS: tuple[Callable[[], _BackEnd], ...] = (_load_standard, _load_wheel, _load_library)
