@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: MIT
+"""Live threads in module code, in the module loader, or waiting for it, from /proc/PID/task/TID.
+
+Only their stacks tell a loader that is alive from one that an oops has killed. A stack needs CAP_SYS_ADMIN
+(`proc_pid_stack`, fs/proc/base.c, 6.1), and that of a thread which runs on a CPU at this moment is
+unreliable, so several samples are united where it matters.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Optional
+
+from lkm.errors import KernelCallError, ParseError
+from lkm.formats.stack import parse_stack
+from lkm.root import Root
+from lkm.system.calls import syscall_numbers
+from lkm.system.files import list_directory, read_bytes, read_link, read_text
+from lkm.system.module_call import ModuleCall, read_module_call
+from lkm.system.snapshot import LoadedModule, ModuleState, Task, TaskFrame
+
+__all__ = ["LOADER_FUNCTIONS", "read_frames", "read_tasks", "why_no_stacks"]
+
+LOADER_FUNCTIONS = frozenset(
+    (
+        "load_module",
+        "do_init_module",
+        "init_module_from_file",
+        "idempotent",
+        "idempotent_init_module",
+        "idempotent_wait_for_completion",
+        "add_unformed_module",
+        "resolve_symbol_wait",
+        "free_module",
+        "try_stop_module",
+        "async_synchronize_full",
+        "async_synchronize_full_domain",
+        "async_synchronize_cookie",
+        "async_synchronize_cookie_domain",
+        "async_run_entry_fn",
+        "modules_open",
+    )
+)
+"""Functions of kernel/module and kernel/async.c, 5.10 to 7.x, that make a thread matter here."""
+
+_CALLS = ("finit_module", "init_module", "delete_module")
+_PF_KTHREAD = 0x00200000
+_PAUSE = 0.03  # seconds between two samples
+
+
+class _Stat(NamedTuple):
+    """Fields of /proc/PID/stat. `start` (ticks since boot) tells a thread from another of its number."""
+
+    command: str
+    state: str
+    parent: int
+    flags: int
+    start: int
+
+
+_Key = tuple[int, int, int]  # process, thread, start
+
+
+def read_tasks(
+    root: Root,
+    modules: Sequence[LoadedModule],
+    *,
+    samples: int = 3,
+    own_pid: Optional[int] = None,
+    machine: str = "",
+) -> tuple[Task, ...]:
+    """The threads that matter, by process and thread number.
+
+    Up to `samples` looks are taken, 30 ms apart, where a module is coming or going or a load or removal is
+    in progress; frames are united, and threads that have ended in between are left out. The process
+    `own_pid` (by default this one) is not listed, nor its children, unless one loads or removes a module.
+    Hidden stacks are no error: see `why_no_stacks`.
+    """
+    look = _Look(root, modules, os.getpid() if own_pid is None else own_pid, machine)
+    found = look.take()
+    changing = any(module.state is not ModuleState.LIVE for module in modules)
+    for _ in range(samples - 1):
+        if not changing and not any(_in_loader(task) for task in found.values()):
+            break
+        time.sleep(_PAUSE)
+        for key, task in look.take().items():
+            found[key] = _united(found[key], task) if key in found else task
+    alive = {key: task for key, task in found.items() if look.is_alive(key)}
+    return tuple(alive[key] for key in sorted(alive))
+
+
+def why_no_stacks(root: Root) -> str:
+    """A sentence on why the stacks of tasks cannot be read, or "" if they can."""
+    path = root.join("/proc/self/stack")
+    try:
+        with open(path, "rb") as file:
+            file.read()
+    except FileNotFoundError:
+        return "the kernel shows no stacks of tasks (no /proc/PID/stack: CONFIG_STACKTRACE is off)"
+    except OSError as error:
+        return f"stacks of tasks cannot be read ({error.strerror}): root would help"
+    return ""
+
+
+def read_frames(text: str, modules: Iterable[LoadedModule] = ()) -> tuple[TaskFrame, ...]:
+    """The frames of a /proc/PID/stack, innermost first; lines that are none are left out.
+
+    A bare address, as of code whose symbols are gone, is its own symbol (`0x…`), and is looked up in the
+    memory of `modules`. `[bpf]` and `[__builtin__ftrace]` are no modules.
+    """
+    known = tuple(modules)
+    frames = []
+    for line in text.splitlines():
+        try:
+            parsed = parse_stack(line)
+        except ParseError:
+            continue
+        for frame in parsed:
+            owner, at = frame.module, frame.raw_address
+            if owner and (owner == "bpf" or owner.startswith("__builtin__")):
+                owner = None
+            if at is not None and owner is None:
+                owner = next((module.name for module in known if module.owns(at)), None)
+            frames.append(TaskFrame(frame.symbol if at is None else hex(at), frame.offset, owner))
+    return tuple(frames)
+
+
+def _hex(text: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return 0
+
+
+class _Look:
+    """One reader of all threads, with what stays the same from sample to sample."""
+
+    def __init__(self, root: Root, modules: Sequence[LoadedModule], own_pid: int, machine: str) -> None:
+        self._root = root
+        self._modules = modules
+        self._own = own_pid
+        self._calls: dict[tuple[_Key, str], ModuleCall] = {}
+        try:
+            self._numbers = {number: name for name, number in syscall_numbers(machine).items()}
+        except KernelCallError:
+            self._numbers = {}
+
+    def take(self) -> dict[_Key, Task]:
+        """Every thread that matters at this moment."""
+        found = {}
+        for process in list_directory(self._root.join("/proc")):
+            if not process.isdigit() or int(process) == self._own:
+                continue
+            for thread in list_directory(self._root.join(f"/proc/{process}/task")):
+                base = self._root.join(f"/proc/{process}/task/{thread}")
+                stat = _read_stat(f"{base}/stat")
+                task = self._read(base, int(process), int(thread), stat) if stat else None
+                if stat and task:
+                    found[task.pid, task.tid, stat.start] = task
+        return found
+
+    def is_alive(self, key: _Key) -> bool:
+        """Whether that very thread still exists and has not ended."""
+        stat = _read_stat(self._root.join(f"/proc/{key[0]}/task/{key[1]}/stat"))
+        return stat is not None and stat.start == key[2]
+
+    def _read(self, base: str, pid: int, tid: int, stat: _Stat) -> Optional[Task]:
+        kernel = bool(stat.flags & _PF_KTHREAD)
+        text = read_text(f"{base}/stack")
+        stack = read_frames(text or "", self._modules)
+        name = _call_in(stack)
+        arguments: tuple[int, ...] = ()
+        if not kernel and (name or not stack):
+            name, arguments = self._read_syscall(f"{base}/syscall", name)
+        if not name and stat.parent == self._own:
+            return None
+        if not name and not self._matters(base, stack):
+            return None
+        task = Task(
+            pid=pid,
+            tid=tid,
+            command=stat.command,
+            state=stat.state,
+            kernel=kernel,
+            stack=stack,
+            command_line="" if kernel else _command_line(f"{base}/cmdline"),
+            call=name,
+        )
+        if not name:
+            return task
+        about = self._about((pid, tid, stat.start), task, arguments)
+        return replace(task, subject=about.subject, subject_imports=about.imports)
+
+    def _about(self, key: _Key, task: Task, arguments: tuple[int, ...]) -> ModuleCall:
+        """What the call is about, read once: a file of megabytes does not change from sample to sample."""
+        known = self._calls.get((key, task.call))
+        if known is None or not known.subject:
+            known = read_module_call(self._root, task, arguments)
+            self._calls[key, task.call] = known
+        return known
+
+    def _read_syscall(self, path: str, name: str) -> tuple[str, tuple[int, ...]]:
+        """The call and its arguments, `NR arg0 arg1 … sp pc`; of a running thread they are not known."""
+        words = (read_text(path) or "").split()
+        if len(words) < 7 or not words[0].isdigit():
+            return name, ()
+        found = self._numbers.get(int(words[0]), "")
+        return (found, tuple(_hex(word) for word in words[1:7])) if found else (name, ())
+
+    def _matters(self, base: str, stack: tuple[TaskFrame, ...]) -> bool:
+        if any(frame.module or frame.symbol.split(".", 1)[0] in LOADER_FUNCTIONS for frame in stack):
+            return True
+        # m_start is also the name of the readers of /proc/mounts and /proc/PID/maps.
+        if any(frame.symbol.split(".", 1)[0] == "m_start" for frame in stack):
+            names = list_directory(f"{base}/fd")
+            return any(read_link(f"{base}/fd/{name}").endswith("/proc/modules") for name in names)
+        return False
+
+
+def _read_stat(path: str) -> Optional[_Stat]:
+    """None for a thread that is gone, a zombie or dead."""
+    data = read_bytes(path)
+    if not data:
+        return None
+    head, _, tail = data.decode("utf-8", "backslashreplace").rpartition(")")
+    fields = tail.split()
+    try:
+        stat = _Stat(head.partition("(")[2], fields[0], int(fields[1]), int(fields[6]), int(fields[19]))
+    except (IndexError, ValueError):
+        return None
+    return None if stat.state in {"Z", "X", "x"} else stat
+
+
+def _call_in(stack: tuple[TaskFrame, ...]) -> str:
+    """The system call that a stack ends in: `__do_sys_…`, `__x64_sys_…`, `__arm64_sys_…`, `__se_sys_…`."""
+    for frame in stack:
+        _, found, name = frame.symbol.split(".", 1)[0].partition("sys_")
+        if found and name in _CALLS:
+            return name
+    return ""
+
+
+def _in_loader(task: Task) -> bool:
+    return bool(task.call) or task.has_frame(*LOADER_FUNCTIONS)
+
+
+def _command_line(path: str) -> str:
+    return " ".join((read_text(path) or "").replace("\0", " ").split())
+
+
+def _united(first: Task, later: Task) -> Task:
+    """One task of two looks at it: state of the later, frames of both, the later's first."""
+    more = tuple(frame for frame in first.stack if frame not in later.stack)
+    return replace(
+        later,
+        stack=later.stack + more,
+        call=later.call or first.call,
+        subject=later.subject or first.subject,
+        subject_imports=later.subject_imports or first.subject_imports,
+    )
