@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""What is loaded, with the modules that are stuck marked.
+
+A module that stays in the state `coming` or `going`, or that has a negative count, may be stuck; `permanent`
+is one that has no exit function. `lkm why NAME` says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from lkm.cli.render import styled, table, wants_colour
+from lkm.errors import LkmError
+from lkm.root import Root
+from lkm.system.module_list import ModuleRow, ModuleRows, read_module_rows
+
+__all__ = ["configure", "is_suspect", "run"]
+
+SCHEMA = "lkm.list/1"
+HEADER = ("Module", "Size", "Refcnt", "State", "Taints", "Used by", "")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `lkm list`."""
+    parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
+    parser.add_argument("--root", metavar="DIR", default="/", help="read proc/ and sys/ below DIR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list. LkmError where this kernel has no loadable modules."""
+    found = read_module_rows(Root(arguments.root))
+    if found.loadable is None:
+        raise LkmError("no /proc here to tell what is loaded", remedy="mount it")
+    if not found.loadable:
+        raise LkmError("this kernel has no loadable modules (CONFIG_MODULES is off)")
+    if found.proc_error:
+        print(f"lkm: {found.proc_error}; this is what /sys/module says alone", file=sys.stderr)
+    if arguments.json:
+        import json
+
+        print(json.dumps(_as_json(found), indent=1))
+    else:
+        print("\n".join(_as_text(found, colour=wants_colour(sys.stdout))))
+    return 0
+
+
+def is_suspect(row: ModuleRow) -> bool:
+    """Whether this is no state for a module to stay in: a sound one leaves it within moments."""
+    return row.state != "live" or not row.in_sysfs or (row.refcnt is not None and row.refcnt < 0)
+
+
+def _as_json(found: ModuleRows) -> dict[str, Any]:
+    keys = ("name", "size", "refcnt", "holders", "state", "permanent", "taints", "in_sysfs", "in_proc")
+    modules = [{**{key: getattr(row, key) for key in keys}, "suspect": is_suspect(row)} for row in found.rows]
+    return {"schema": SCHEMA, "modules": modules, "proc_modules_error": found.proc_error}
+
+
+def _as_text(found: ModuleRows, *, colour: bool) -> list[str]:
+    rows = [
+        (
+            row.name,
+            str(row.size),
+            "-" if row.refcnt is None else str(row.refcnt),
+            row.state,
+            row.taints or "-",
+            ",".join(row.holders) or "-",
+            _mark(row),
+        )
+        for row in found.rows
+    ]
+    head, *lines = table(rows, header=HEADER, right=(1, 2))
+    marked = [
+        styled(line, "red" if is_suspect(row) else "yellow", colour=colour and bool(_mark(row)))
+        for row, line in zip(found.rows, lines)
+    ]
+    return [styled(head, "bold", colour=colour), *marked]
+
+
+def _mark(row: ModuleRow) -> str:
+    if is_suspect(row):
+        return f"stuck? lkm why {row.name}"
+    return "permanent" if row.permanent else ""
