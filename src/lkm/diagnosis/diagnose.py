@@ -96,7 +96,7 @@ def _open_findings(snapshot: Snapshot, module: LoadedModule, activity: Activity)
             evidence=(f"/proc/{item.pid}/fd/{item.fd}: its operations lie in the module",),
             remedy=f"close {item.path} or end pid {item.pid} first",
             holders=tuple(holder for holder in named if holder.pid == item.pid),
-            event=f"the next use of {item.path} by pid {item.pid}, its close too, calls freed code and oopses",
+            event=f"the next use of {item.path} by pid {item.pid}, its close too, calls freed code",
         )
         for item in files
     ]

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The helper's machine code, one pair of files an architecture: `ARCH.S` is the source, `ARCH.py` its bytes.
+
+`python -m lkm.rescue.helper.rebuild` makes the bytes from the source (needs the `as` of binutils); a test
+makes them anew and compares. Another architecture is another pair and a line in `MACHINES`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+from lkm.errors import LkmError
+
+__all__ = ["MACHINES", "CodeRelocation", "HelperCode", "helper_code"]
+
+
+class CodeRelocation(NamedTuple):
+    """Where the code needs an address. `symbol` is a kernel function, or `.data` for the table."""
+
+    offset: int
+    type: int
+    symbol: str
+    addend: int
+
+
+class HelperCode(NamedTuple):
+    """`machine` is the e_machine, `pointer_relocation` the type that stores a 64-bit address,
+    `extra_sections` what the module loader wants to find on this architecture."""
+
+    machine: int
+    pointer_relocation: int
+    text: bytes
+    relocations: tuple[CodeRelocation, ...]
+    extra_sections: tuple[str, ...] = ()
+
+
+# uname -m → e_machine, relocation for a pointer (R_X86_64_64), extra sections
+MACHINES = {"x86_64": (62, 1, ())}
+
+
+def helper_code(machine: str) -> HelperCode:
+    """The code for `machine` (`uname -m`). LkmError for one that has none."""
+    if machine not in MACHINES:
+        raise LkmError(
+            f"no helper for {machine}: a rescue that needs edits is made for {', '.join(MACHINES)}",
+            remedy="diagnosis and plain removal work here too",
+        )
+    number, pointer, extra = MACHINES[machine]
+    code = import_module(f"lkm.rescue.helper.{machine}")
+    return HelperCode(
+        number, pointer, code.TEXT, tuple(CodeRelocation(*item) for item in code.RELOCATIONS), extra
+    )

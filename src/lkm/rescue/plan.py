@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""`Plan`: what a rescue would write and do, as a value that can be printed, saved, compared and executed.
+
+A plan has no time and no random part: the same snapshot gives the same plan, and `--dry-run` prints exactly
+the object that is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Optional
+
+from lkm.diagnosis.findings import Verdict
+from lkm.errors import ParseError
+from lkm.names import ModuleName
+from lkm.values import Address, decode, encode
+
+__all__ = ["Edit", "EditKind", "Plan", "Step", "differences"]
+
+SCHEMA = "lkm.plan/1"
+
+
+class EditKind(Enum):
+    """How the helper treats an entry of its table."""
+
+    CHECK = "check"
+    STORE = "store"
+    CMPXCHG = "cmpxchg"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One conditional edit: `width` bytes at `address` must be `expected`, and become `new`."""
+
+    field: str
+    address: Address
+    width: int
+    expected: Address
+    new: Address
+    kind: EditKind
+
+    def __str__(self) -> str:
+        if self.kind is EditKind.CHECK:
+            return f"{self.field} at {self.address:#x}: {self.expected:#x}"
+        return f"{self.field} at {self.address:#x}: {self.expected:#x} → {self.new:#x}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The removal of one module: edits (none: plain removal is sound), then delete_module.
+
+    `findings` are the codes of its diagnosis, `exit_runs` whether its own exit is called.
+    """
+
+    module: ModuleName
+    address: Address
+    findings: tuple[str, ...]
+    verdict: Verdict
+    reason: str
+    exit_runs: bool
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def writes(self) -> tuple[Edit, ...]:
+        """The edits that change something."""
+        return tuple(edit for edit in self.edits if edit.kind is not EditKind.CHECK)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order, the last for `module` itself, and what the helper needs to make their edits.
+
+    symbols   kernel functions that the helper calls, and module_mutex (absent: hidden, so not taken)
+    sibling   path of the module file from which the helper is assembled
+    warnings  what else is to be known before it is done
+    """
+
+    module: ModuleName
+    release: str
+    machine: str
+    verdict: Verdict
+    steps: tuple[Step, ...]
+    symbols: dict[str, Address]
+    struct_size: int = 0
+    sibling: str = ""
+    build_id: str = ""
+    warnings: tuple[str, ...] = ()
+    sibling_crc: Optional[Address] = None
+
+    @property
+    def has_edits(self) -> bool:
+        """Whether a helper is needed at all."""
+        return any(step.edits for step in self.steps)
+
+    def to_object(self) -> dict[str, Any]:
+        """For JSON; `schema` first."""
+        return {"schema": SCHEMA, **encode(self)}
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str) -> Plan:
+        """A plan as `lkm rescue --dry-run --json` prints it: the plan itself, or the whole output with it."""
+        hint = "make one with lkm rescue NAME --dry-run --json"
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ParseError(f"{name}: not JSON ({error})", remedy=hint) from error
+        if isinstance(data, dict) and isinstance(data.get("plan"), dict):
+            data = data["plan"]
+        if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+            raise ParseError(f"{name}: not a plan (schema {SCHEMA!r} missing)", remedy=hint)
+        plan = decode(cls, data, where=name)
+        for edit in (edit for step in plan.steps for edit in step.edits):
+            _check_edit(edit, name)
+        return plan
+
+
+def _check_edit(edit: Edit, name: str) -> None:
+    width = edit.width
+    fits = width in (4, 8) and all(0 <= value < 1 << 8 * width for value in (edit.expected, edit.new))
+    if not fits or not 0 <= edit.address < 1 << 64 or (edit.kind is EditKind.CMPXCHG and width != 4):
+        raise ParseError(f"{name}: {edit.field}: no edit of {width} bytes is like this ({edit})")
+
+
+def differences(recorded: Plan, current: Plan) -> tuple[str, ...]:
+    """What a plan made now would have otherwise than a recorded one; empty: they are the same."""
+    return tuple(_differences("", encode(recorded), encode(current)))
+
+
+def _differences(where: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        return [
+            line
+            for key in keys
+            for line in _differences(f"{where}.{key}".lstrip("."), old.get(key), new.get(key))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line
+            for index, (a, b) in enumerate(zip(old, new))
+            for line in _differences(f"{where}[{_label(a, index)}]", a, b)
+        ]
+    return [] if old == new else [f"{where}: {_short(old)} in the plan, {_short(new)} now"]
+
+
+def _label(item: Any, index: int) -> str:
+    return str(item.get("field") or item.get("module") or index) if isinstance(item, dict) else str(index)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""Snapshot → Plan. Pure. The edits per situation, in the order in which they are written:
+
+    init died (coming)     exports hidden, init = exit = NULL, refcnt = 1, state = LIVE
+    exit died (going)      the same
+    no exit                init = NULL, so that delete_module does not ask for one; refcnt = 1 if it leaked
+    count leaked, corrupt  refcnt = 1; the module's own exit runs
+
+Pointers come first, then refcnt, then state: a LIVE module whose raw count is 0 makes the next removal BUG
+(try_release_module_ref). Exports are hidden because a load that waits for one of them would, in the moment
+when the module is LIVE, take a reference and build on it (resolve_symbol_wait).
+"""
+
+from __future__ import annotations
+
+from lkm.diagnosis.diagnose import diagnose, without_module
+from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
+from lkm.errors import LkmError
+from lkm.names import ModuleName
+from lkm.rescue.plan import Edit, EditKind, Plan, Step
+from lkm.system.snapshot import Layout, LoadedModule, ModuleState, RawModule, Snapshot
+
+__all__ = ["HELPER_SYMBOLS", "plan_rescue"]
+
+HELPER_SYMBOLS = ("copy_from_kernel_nofault", "copy_to_kernel_nofault", "mutex_trylock", "mutex_unlock")
+"""Kernel functions that the helper calls; `module_mutex` is wanted too, and done without if hidden."""
+
+IDLE_RAW = 1
+"""Raw count of an idle LIVE module: MODULE_REF_BASE."""
+
+
+def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool = False) -> Plan:
+    """The plan to remove `name`, after its dependents if asked for. LkmError if it is not loaded.
+
+    A plan is made for every verdict; the gate decides whether it may be executed.
+    """
+    order = _removal_order(snapshot, name) if with_dependents else [name]
+    steps = []
+    state = snapshot
+    for module in order:
+        steps.append(_plan_step(state, module))
+        state = without_module(state, module)
+    verdict = max((step.verdict for step in steps), key=lambda verdict: verdict.rank)
+    needed = any(step.edits for step in steps)
+    sibling = snapshot.sibling if needed else None
+    return Plan(
+        module=name,
+        release=snapshot.release,
+        machine=snapshot.machine,
+        verdict=verdict,
+        steps=tuple(steps),
+        symbols=_symbols(snapshot) if needed else {},
+        struct_size=sibling.size if sibling else 0,
+        sibling=sibling.path if sibling else "",
+        build_id=sibling.build_id if sibling else "",
+        warnings=_warnings(snapshot, edits=needed),
+        sibling_crc=sibling.crc if sibling else None,
+    )
+
+
+def _removal_order(snapshot: Snapshot, name: ModuleName) -> list[ModuleName]:
+    """`name` and everything that uses it, users first. The kernel has no cycles here; a snapshot might."""
+    order: list[ModuleName] = []
+    on_path: set[ModuleName] = set()
+
+    def visit(module: ModuleName) -> None:
+        if module in order or module in on_path:
+            return
+        on_path.add(module)
+        loaded = snapshot.module(module)
+        for user in loaded.holders if loaded else ():
+            visit(user)
+        order.append(module)
+
+    visit(name)
+    return order
+
+
+def _symbols(snapshot: Snapshot) -> dict[str, int]:
+    wanted = (*HELPER_SYMBOLS, "module_mutex")
+    return {name: snapshot.symbols[name] for name in wanted if snapshot.symbols.get(name)}
+
+
+def _warnings(snapshot: Snapshot, *, edits: bool) -> tuple[str, ...]:
+    policy = snapshot.policy
+    warnings = []
+    if policy.panic_on_oops:
+        warnings.append("panic_on_oops is set: should an exit function oops, the machine goes down")
+    if policy.panic_on_warn:
+        warnings.append("panic_on_warn is set: any warning takes the machine down")
+    if edits:
+        warnings.append("the kernel stays tainted (out-of-tree, unsigned module), and by the crash before it")
+        if not snapshot.symbols.get("module_mutex"):
+            warnings.append(
+                "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
+            )
+    return tuple(warnings)
+
+
+def _plan_step(snapshot: Snapshot, name: ModuleName) -> Step:
+    module = snapshot.module(name)
+    if module is None:
+        raise LkmError(f"{name} is not loaded", remedy="lkm list shows what is")
+    diagnosis = diagnose(snapshot, name)
+    return Step(
+        module=name,
+        address=module.address,
+        findings=tuple(dict.fromkeys(finding.code.value for finding in diagnosis.findings)),
+        verdict=diagnosis.verdict or Verdict.REFUSE,
+        reason=diagnosis.reason,
+        exit_runs=diagnosis.exit_runs,
+        edits=_plan_edits(snapshot.layout, module, diagnosis),
+    )
+
+
+def _plan_edits(layout: Layout | None, module: LoadedModule, diagnosis: Diagnosis) -> tuple[Edit, ...]:
+    raw = module.raw
+    if layout is None or raw is None or not module.address:
+        return ()
+    edit = _Editor(module.address, layout, raw)
+    dead = diagnosis.has(FindingCode.INIT_DIED, FindingCode.EXIT_DIED)
+    if dead:
+        writes = [
+            *edit.hide_exports(),
+            *edit.clear_exit(),
+            *edit.clear_init(),
+            edit.reset_refcnt(),
+            edit.make_live(),
+        ]
+    else:
+        writes = edit.clear_init() if diagnosis.has(FindingCode.NO_EXIT) else []
+        if raw.refcnt != IDLE_RAW:
+            writes.append(edit.reset_refcnt())
+    if not writes:
+        return ()
+    return (*edit.identity(), *edit.unchanged(writes), *writes)
+
+
+class _Editor:
+    """Makes the edits of one struct module."""
+
+    def __init__(self, address: int, layout: Layout, raw: RawModule) -> None:
+        self._address = address
+        self._layout = layout
+        self._raw = raw
+
+    def identity(self) -> list[Edit]:
+        """The name at the address is the target's, whatever was read before."""
+        name = self._raw.name.encode() + b"\0"
+        padded = name.ljust(-len(name) % 8 + len(name), b"\0")
+        start = self._address + self._layout.name
+        return [
+            _check(f"name[{at}:{at + 8}]", start + at, 8, int.from_bytes(padded[at : at + 8], "little"))
+            for at in range(0, len(padded), 8)
+        ]
+
+    def unchanged(self, writes: list[Edit]) -> list[Edit]:
+        """State and refcnt are expected even where they are not written."""
+        written = {edit.field for edit in writes}
+        checks = {
+            "refcnt": _check("refcnt", self._at(self._layout.refcnt), 4, self._raw.refcnt & 0xFFFFFFFF),
+            "state": _check("state", self._at(self._layout.state), 4, self._raw.state),
+        }
+        return [check for field, check in checks.items() if field not in written]
+
+    def hide_exports(self) -> list[Edit]:
+        layout, raw = self._layout, self._raw
+        counts = (
+            ("num_syms", layout.num_syms, raw.num_syms),
+            ("num_gpl_syms", layout.num_gpl_syms, raw.num_gpl_syms),
+        )
+        return [
+            _store(field, self._at(offset), 4, value, 0)
+            for field, offset, value in counts
+            if offset and value
+        ]
+
+    def clear_init(self) -> list[Edit]:
+        return self._clear("init", self._layout.init, self._raw.init)
+
+    def clear_exit(self) -> list[Edit]:
+        return self._clear("exit", self._layout.exit, self._raw.exit)
+
+    def reset_refcnt(self) -> Edit:
+        address, old = self._at(self._layout.refcnt), self._raw.refcnt & 0xFFFFFFFF
+        return Edit("refcnt", address, 4, old, IDLE_RAW, EditKind.CMPXCHG)
+
+    def make_live(self) -> Edit:
+        live = ModuleState.LIVE.number
+        return _store("state", self._at(self._layout.state), 4, self._raw.state, live)
+
+    def _clear(self, field: str, offset: int, value: int) -> list[Edit]:
+        return [_store(field, self._at(offset), 8, value, 0)] if value else []
+
+    def _at(self, offset: int) -> int:
+        return self._address + offset
+
+
+def _check(field: str, address: int, width: int, value: int) -> Edit:
+    return Edit(field, address, width, value, value, EditKind.CHECK)
+
+
+def _store(field: str, address: int, width: int, old: int, new: int) -> Edit:
+    return Edit(field, address, width, old, new, EditKind.STORE)
