@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Kernel symbols: `/proc/kallsyms`, read once, asked by name or by address.
+
+Source: `s_show` and `kallsyms_show_value` in the kernel's kernel/kallsyms.c (5.10 to 7.x). Each line is
+`ADDRESS TYPE NAME` and, for a module's symbol, a tab and `[MODULE]`. The kernel's own symbols come first,
+sorted by address; those of modules, ftrace, BPF and kprobes follow, unsorted. The file takes no
+module_mutex (RCU).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
+
+from lkm.errors import LkmError, NeedsRoot
+from lkm.root import Root
+from lkm.system.files import read_bytes, read_number
+
+__all__ = ["Kallsyms", "Symbol", "SymbolsHidden", "read_kallsyms", "read_symbols"]
+
+_VISIBLE = re.compile(rb"^0*[1-9a-fA-F][0-9a-fA-F]* ", re.MULTILINE)
+_REACH = 1 << 20
+"""Bytes: an address further than this from the symbol before it belongs to no symbol."""
+
+
+class SymbolsHidden(NeedsRoot):
+    """Every address in /proc/kallsyms reads as zero: kptr_restrict=2, or CAP_SYSLOG is missing."""
+
+
+class Symbol(NamedTuple):
+    """What an address is: `name` + `offset` bytes; `module` is "" for the kernel itself."""
+
+    name: str
+    offset: int
+    module: str
+
+    def __str__(self) -> str:
+        where = f" [{self.module}]" if self.module else ""
+        return f"{self.name}+{self.offset:#x}{where}" if self.offset else f"{self.name}{where}"
+
+
+class Kallsyms:
+    """The content of /proc/kallsyms. Nothing is parsed before it is asked for: the file has 100,000 lines."""
+
+    def __init__(self, data: bytes) -> None:
+        tab = data.find(b"\t[")
+        self._core_end = len(data) if tab < 0 else data.rfind(b"\n", 0, tab) + 1
+        self._data = data
+        self._modules: Optional[list[tuple[int, str, str]]] = None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether all addresses are zero (kallsyms_show_value)."""
+        return bool(self._data) and _VISIBLE.search(self._data) is None
+
+    def address(self, name: str) -> int:
+        """Address of the kernel's own symbol of that name (the first, if there are several), or 0."""
+        needle = b" " + name.encode() + b"\n"
+        at = self._data.find(needle, 0, self._core_end)
+        if at < 0:
+            return 0
+        start = self._data.rfind(b"\n", 0, at) + 1
+        return _number(self._data[start:at].split(b" ", 1)[0])
+
+    def addresses(self, name: str) -> list[int]:
+        """Addresses of all the kernel's own symbols of that name, in the file's order."""
+        needle, found, at = b" " + name.encode() + b"\n", [], -1
+        while (at := self._data.find(needle, at + 1, self._core_end)) >= 0:
+            start = self._data.rfind(b"\n", 0, at) + 1
+            found.append(_number(self._data[start:at].split(b" ", 1)[0]))
+        return found
+
+    def nearest(self, address: int) -> Optional[Symbol]:
+        """The symbol that `address` lies in, as far as addresses tell: the last one at or before it."""
+        found = [entry for entry in (self._nearest_core(address), self._nearest_module(address)) if entry]
+        if not found:
+            return None
+        start, name, module = max(found, key=lambda entry: entry[0])
+        return Symbol(name, address - start, module) if address - start < _REACH else None
+
+    def module_symbols(self, module: str) -> list[tuple[int, str]]:
+        """Address and name of each symbol of one module, by address."""
+        return [(start, name) for start, name, owner in self._parsed_modules() if owner == module]
+
+    def _nearest_core(self, address: int) -> Optional[tuple[int, str, str]]:
+        """Bisect the sorted part by lines: `low` is always the start of a line whose address is not
+        beyond."""
+        data, low, high = self._data, 0, self._core_end
+        best: Optional[tuple[int, str, str]] = None
+        while low < high:
+            start = data.rfind(b"\n", low, (low + high) // 2) + 1 or low
+            end = data.find(b"\n", start, self._core_end)
+            end = self._core_end if end < 0 else end
+            parts = data[start:end].split()
+            if len(parts) >= 3 and _number(parts[0]) <= address:
+                best = (_number(parts[0]), parts[2].decode("utf-8", "replace"), "")
+                low = end + 1
+            else:
+                high = start
+        return best
+
+    def _nearest_module(self, address: int) -> Optional[tuple[int, str, str]]:
+        entries = self._parsed_modules()
+        at = bisect_right(entries, (address, "\U0010ffff", ""))
+        return entries[at - 1] if at else None
+
+    def _parsed_modules(self) -> list[tuple[int, str, str]]:
+        """(address, name, module), sorted. Mapping symbols of arm64 (`$x`, `$d`) and local labels are no
+        names.
+        """
+        if self._modules is None:
+            entries = []
+            for line in self._data[self._core_end :].splitlines():
+                parts = line.decode("utf-8", "replace").split()
+                if len(parts) >= 4 and not parts[2].startswith(("$", ".L", "__UNIQUE_ID")):
+                    entries.append((_number(parts[0].encode()), parts[2], parts[3].strip("[]")))
+            self._modules = sorted(entry for entry in entries if entry[0])
+        return self._modules
+
+
+def _number(text: bytes) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return 0
+
+
+def read_kallsyms(root: Root) -> Kallsyms:
+    """/proc/kallsyms below `root`. Raises `SymbolsHidden` where all is zero, `LkmError` where it is
+    missing.
+    """
+    data = read_bytes(root.join("/proc/kallsyms"))
+    if data is None:
+        raise LkmError("/proc/kallsyms: cannot be read", remedy="the kernel needs CONFIG_KALLSYMS")
+    symbols = Kallsyms(data)
+    if symbols.hidden:
+        raise hidden_error(root, "/proc/kallsyms: all addresses read as zero")
+    return symbols
+
+
+def hidden_error(root: Root, what: str) -> SymbolsHidden:
+    """`SymbolsHidden` with the remedy that fits this machine's kptr_restrict."""
+    restrict = read_number(root.join("/proc/sys/kernel/kptr_restrict"))
+    if restrict == 2:
+        return SymbolsHidden(f"{what} (kernel.kptr_restrict=2)", remedy="sysctl kernel.kptr_restrict=1")
+    return SymbolsHidden(f"{what} (CAP_SYSLOG is missing)", remedy="run it as root")
+
+
+def read_symbols(root: Root, names: Iterable[str]) -> dict[str, int]:
+    """The addresses of these symbols of the kernel itself; those that it does not have are left out.
+
+    Raises `SymbolsHidden` where the kernel hides them all, `LkmError` where there is no /proc/kallsyms.
+    """
+    symbols = read_kallsyms(root)
+    found = {name: symbols.address(name) for name in names}
+    return {name: address for name, address in found.items() if address}
