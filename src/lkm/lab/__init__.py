@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Virtual machines with real kernels. Imports nothing of rescue or diagnosis."""
+"""Virtual machines with real kernels. Imports nothing of rescue, preflight or diagnosis."""

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""Disposable virtual machines with real kernels, fetched from a Debian archive."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lkm.errors import UsageError
+
+if TYPE_CHECKING:
+    from lkm.lab.vm import Guest
+
+__all__ = ["configure", "run"]
+
+DEFAULT_KERNEL = "6.1"
+TIMED_OUT = 124
+GUEST_DIED = 125
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `lkm lab`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _configure_run(actions.add_parser("run", help="run one command in a guest", allow_abbrev=False))
+    kernels = actions.add_parser("kernels", help="list, fetch or remove kernels", allow_abbrev=False)
+    kernels.add_argument("what", nargs="?", choices=["list", "fetch", "remove"], default="list")
+    kernels.add_argument("names", nargs="*", metavar="KERNEL", help="a series (6.1) or an exact uname -r")
+    kernels.add_argument("--mirror", default="", metavar="URL", help="a Debian mirror (LKM_LAB_MIRROR)")
+    demo = actions.add_parser("demo", help="see lkm at work in a guest", allow_abbrev=False, add_help=False)
+    demo.add_argument("rest", nargs=argparse.REMAINDER)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one action; the exit code of `run` and `shell` is their command's."""
+    actions = {"run": _run, "kernels": _kernels, "demo": _demo}
+    return actions[arguments.action](arguments)
+
+
+def _configure_run(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run a command as root in a fresh guest. The exit code is the command's; 124: it took too long; "
+        "125: the guest died (its last console lines are shown)."
+    )
+    _guest_arguments(parser)
+    parser.add_argument("--timeout", type=_seconds, default=300.0, metavar="S", help="seconds (default 300)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
+
+
+def _guest_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kernel", default=DEFAULT_KERNEL, help="a series (6.1) or an exact uname -r")
+    parser.add_argument(
+        "--share", metavar="DIR", help="a writable copy of DIR appears as /share in the guest"
+    )
+    parser.add_argument(
+        "--boot", choices=["clone", "cold"], default="clone", help="clone of a booted guest, or a boot"
+    )
+    parser.add_argument(
+        "--append", default="", metavar="ARGS", help="kernel command line (means --boot cold)"
+    )
+    parser.add_argument(
+        "--memory", type=int, default=512, metavar="MB", help="memory of the guest (default 512)"
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("not a positive number of seconds")
+    return value
+
+
+def _progress(line: str) -> None:
+    print(f"lab: {line}", file=sys.stderr, flush=True)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lkm.lab.vm import GuestDied, GuestTimeout
+
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise UsageError("no command for the guest", remedy="lkm lab run [options] -- COMMAND …")
+    try:
+        with _guest(arguments) as guest:
+            return guest.run(command, timeout=arguments.timeout, on_output=_write_through).returncode
+    except GuestTimeout as error:
+        print(f"lkm: {error}", file=sys.stderr)
+        return TIMED_OUT
+    except GuestDied as error:
+        print(f"lkm: {error.message}; the end of its console:\n{error.last_lines()}", file=sys.stderr)
+        return GUEST_DIED
+
+
+def _guest(arguments: argparse.Namespace) -> Guest:
+    from lkm.lab.vm import Guest
+
+    if arguments.append or arguments.boot == "cold":
+        return Guest.boot(
+            arguments.kernel,
+            share=arguments.share,
+            append=arguments.append,
+            memory=arguments.memory,
+            progress=_progress,
+        )
+    return Guest.clone(arguments.kernel, share=arguments.share, memory=arguments.memory, progress=_progress)
+
+
+def _write_through(stream: int, data: bytes) -> None:
+    """To the standard stream of the same number, at once and unchanged."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(stream, view) :]
+
+
+def _kernels(arguments: argparse.Namespace) -> int:
+    from lkm.lab import kernels
+
+    if arguments.what != "list" and not arguments.names:
+        raise UsageError(
+            f"which kernels to {arguments.what}?", remedy=f"lkm lab kernels {arguments.what} 6.1 …"
+        )
+    if arguments.what == "list":
+        cached = kernels.cached_kernels()
+        for series in kernels.SERIES:
+            here = [f"{kernel.release} ({kernel.version})" for kernel in cached if kernel.series == series]
+            print(
+                f"{series.name:<6} {series.flavour} {series.architecture}  {', '.join(here) or 'not fetched'}"
+            )
+        return 0
+    for name in arguments.names:
+        if arguments.what == "fetch":
+            kernel = kernels.fetch_kernel(name, mirror=arguments.mirror, progress=_progress)
+            print(f"{kernel.series.name} {kernel.release} {kernel.version}")
+        else:
+            removed = kernels.remove_kernel(name)
+            print(f"{name}: {'removed ' + ', '.join(removed) if removed else 'nothing in the cache'}")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    module = import_module("lkm.cli.lab_demo")
+    parser = argparse.ArgumentParser(prog="lkm lab demo", description=module.__doc__, allow_abbrev=False)
+    module.configure(parser)
+    result: int = module.run(parser.parse_args(arguments.rest))
+    return result

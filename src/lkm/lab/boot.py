@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""Cold boots: what a guest is made of, which accelerator works here, and one retry for a boot that hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+
+from lkm.errors import LabError
+from lkm.lab.cache import Progress, cache_dir, content_key, locked
+from lkm.lab.delivery import write_delivery
+from lkm.lab.kernels import Kernel
+from lkm.lab.machine import DELIVERY_SIZE, Hardware, Machine, scratch_directory, sparse_file
+from lkm.lab.process import run_tool
+from lkm.lab.rootfs import base_initramfs
+from lkm.lab.session import GuestDied, GuestTimeout, Session
+
+__all__ = ["boot_guest", "describe_hardware", "qemu_version", "start_session"]
+
+BOOT_TIMEOUT = 30.0
+"""Seconds in which a guest is up, or will never be (2 to 6 under software emulation, on an idle machine)."""
+
+PROBE_TIMEOUT = 20.0
+
+
+def qemu_version() -> str:
+    """QEMU's own words; a template fits only the version that made it."""
+    return run_tool(["qemu-system-x86_64", "--version"]).decode().splitlines()[0]
+
+
+def describe_hardware(kernel: Kernel, *, memory: int, append: str = "", progress: Progress) -> Hardware:
+    """The machine that boots `kernel`; its delivery disk is still to be named."""
+    hardware = Hardware(
+        kernel=kernel.file("vmlinuz"),
+        initrd=_initrd(kernel, progress),
+        modules=kernel.file("modules.img"),
+        delivery="",
+        memory=memory,
+        append=append,
+    )
+    return replace(hardware, accelerator=_accelerator(hardware, progress))
+
+
+def start_session(hardware: Hardware, *, share: str | None, deliver: bool) -> Session:
+    """Start QEMU with a delivery disk of its own, blank if there is nothing to `deliver`."""
+    directory = scratch_directory()
+    try:
+        delivery = os.path.join(directory, "delivery")
+        filled = 0
+        if deliver:
+            filled = write_delivery(delivery, share)
+        else:
+            sparse_file(delivery, DELIVERY_SIZE)
+        return Session(Machine.start(replace(hardware, delivery=delivery), directory), filled)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def boot_guest(hardware: Hardware, *, share: str | None = None, deliver: bool, progress: Progress) -> Session:
+    """Boot and wait for the agent. Raises GuestDied, or GuestTimeout when a second attempt hangs too."""
+    for last in (False, True):
+        session = start_session(hardware, share=share, deliver=deliver)
+        try:
+            session.wait_ready(BOOT_TIMEOUT)
+            if deliver:
+                session.adopt()
+        except BaseException as error:
+            session.close()
+            if isinstance(error, GuestTimeout) and not last:
+                progress("the boot hangs: once more")
+                continue
+            raise
+        return session
+    raise AssertionError("unreachable")
+
+
+def _initrd(kernel: Kernel, progress: Progress) -> str:
+    """The drivers of this kernel and the guest's root in one file: QEMU takes only one."""
+    parts = (kernel.file("drivers.cpio"), base_initramfs(progress))
+    states = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in parts]
+    path = os.path.join(cache_dir("initrd"), f"{kernel.release}-{content_key(states)}")
+    size = sum(os.stat(part).st_size for part in parts)
+    with locked(f"initrd-{kernel.release}"):
+        if not os.path.exists(path) or os.stat(path).st_size != size:
+            for name in os.listdir(os.path.dirname(path)):
+                if name.startswith(f"{kernel.release}-"):
+                    os.unlink(os.path.join(os.path.dirname(path), name))
+            with open(f"{path}.new", "wb") as stream:
+                for part in parts:
+                    with open(part, "rb") as source:
+                        shutil.copyfileobj(source, stream)
+            os.replace(f"{path}.new", path)
+    return path
+
+
+def _accelerator(hardware: Hardware, progress: Progress) -> str:
+    """`kvm` if a guest boots with it here, else `tcg`; `LKM_LAB_ACCELERATOR` overrides. The answer is cached.
+
+    /dev/kvm can be there and be broken, so nothing but a boot tells.
+    """
+    chosen = os.environ.get("LKM_LAB_ACCELERATOR", "")
+    if chosen:
+        return chosen
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    key = content_key(qemu_version(), os.uname().release, os.uname().version)
+    path = os.path.join(cache_dir(), "accelerator.json")
+    with locked("accelerator"):
+        try:
+            with open(path, encoding="utf-8") as stream:
+                cached = json.load(stream)
+            if cached["key"] == key:
+                return str(cached["accelerator"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        progress("trying whether KVM works here")
+        answer = "kvm" if _boots(replace(hardware, accelerator="kvm")) else "tcg"
+        with open(f"{path}.new", "w", encoding="utf-8") as stream:
+            json.dump({"key": key, "accelerator": answer}, stream)
+        os.replace(f"{path}.new", path)
+    return answer
+
+
+def _boots(hardware: Hardware) -> bool:
+    """Whether a guest comes up. QEMU may fail to start, or stay, stopped in the state internal-error."""
+    session = start_session(hardware, share=None, deliver=False)
+    try:
+        end = time.monotonic() + PROBE_TIMEOUT
+        while time.monotonic() < end and session.machine.monitor.execute("query-status")["running"]:
+            if _is_ready(session):
+                return True
+    except (GuestDied, LabError):
+        pass
+    finally:
+        session.close()
+    return False
+
+
+def _is_ready(session: Session) -> bool:
+    try:
+        session.wait_ready(0.5)
+    except GuestTimeout:
+        return False
+    return True

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""A kernel package → what a guest boots from: vmlinuz, the module tree as ext4, drivers as a cpio."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+
+from lkm.errors import LabError
+from lkm.lab.cache import write_manifest
+from lkm.lab.process import run_tool
+
+__all__ = ["DRIVERS", "make_cpio", "make_ext4", "tree_size", "unpack_image"]
+
+DRIVERS = (
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+)
+"""What a guest needs before it sees its disks and its agent's port, in the order of their dependencies.
+
+`virtio` needs `virtio_ring` in some versions and the reverse in others, so the loader tries the list twice.
+A kernel may have some of them built in.
+"""
+
+
+def unpack_image(deb: str, release: str, destination: str, facts: Mapping[str, str]) -> None:
+    """Make an image directory in `destination` of the image package `deb`; `facts` go into its manifest."""
+    with tempfile.TemporaryDirectory(prefix="unpack-", dir=os.path.dirname(destination)) as tree:
+        run_tool(["dpkg-deb", "-x", deb, tree])
+        modules = os.path.join(tree, "lib/modules", release)
+        if not os.path.isdir(modules):
+            raise LabError(f"{os.path.basename(deb)} has no lib/modules/{release}")
+        run_tool(["depmod", "-b", tree, release])
+        for name in ("vmlinuz", "config", "System.map"):
+            shutil.copyfile(os.path.join(tree, "boot", f"{name}-{release}"), os.path.join(destination, name))
+        os.unlink(os.path.join(tree, "boot", f"vmlinuz-{release}"))
+        shutil.rmtree(os.path.join(tree, "usr"), ignore_errors=True)
+        _pack_drivers(modules, os.path.join(destination, "drivers.cpio"))
+        make_ext4(tree, os.path.join(destination, "modules.img"))
+    write_manifest(destination, facts)
+
+
+def make_ext4(tree: str, image: str) -> None:
+    """An ext4 image of a directory, without root and without a journal (it is mounted read-only)."""
+    size = tree_size(tree)
+    mebibytes = size * 115 // 100 // (1 << 20) + 8
+    options = "lazy_itable_init=1,root_owner=0:0"
+    run_tool(
+        [
+            "mke2fs",
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-m",
+            "0",
+            "-E",
+            options,
+            "-d",
+            tree,
+            image,
+            f"{mebibytes}M",
+        ]
+    )
+
+
+def tree_size(tree: str) -> int:
+    """Bytes that the files below `tree` take, in whole blocks of 4 KiB."""
+    total = 0
+    for directory, _, names in os.walk(tree):
+        total += 4096
+        for name in names:
+            total += (os.lstat(os.path.join(directory, name)).st_size + 4095) // 4096 * 4096 + 512
+    return total
+
+
+def make_cpio(tree: str, archive: str) -> None:
+    """A cpio archive (newc, owned by root) of everything below `tree`, as the kernel's initramfs reads it."""
+    names = sorted(_relative_names(tree))
+    listing = b"\0".join(name.encode() for name in names)
+    data = run_tool(
+        ["cpio", "-o", "-H", "newc", "-0", "--owner", "0:0", "--quiet", "--reproducible"],
+        cwd=tree,
+        stdin=listing,
+    )
+    with open(archive, "wb") as stream:
+        stream.write(data)
+
+
+def _relative_names(tree: str) -> Iterator[str]:
+    for directory, subdirectories, names in os.walk(tree):
+        for name in subdirectories + names:
+            yield os.path.relpath(os.path.join(directory, name), tree)
+
+
+def _pack_drivers(modules: str, archive: str) -> None:
+    """The `DRIVERS` that this kernel has as modules, below `drivers/`, numbered in their order."""
+    found = {}
+    for directory, _, names in os.walk(os.path.join(modules, "kernel/drivers")):
+        for name in names:
+            stem, _, rest = name.partition(".")
+            if stem.replace("-", "_") in DRIVERS and rest.startswith("ko"):
+                found[stem.replace("-", "_")] = os.path.join(directory, name)
+    with tempfile.TemporaryDirectory(prefix="drivers-") as stage:
+        os.mkdir(os.path.join(stage, "drivers"))
+        for number, name in enumerate(DRIVERS):
+            if name in found:
+                rest = os.path.basename(found[name]).split(".", 1)[1]
+                shutil.copyfile(found[name], os.path.join(stage, "drivers", f"{number}-{name}.{rest}"))
+        make_cpio(stage, archive)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""One QEMU process: its arguments, its life, its console."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+
+from lkm.errors import LabError
+from lkm.lab.monitor import Monitor
+from lkm.lab.process import find_tool
+
+__all__ = ["DELIVERY_SIZE", "Hardware", "Machine"]
+
+DELIVERY_SIZE = 1 << 30
+"""Bytes of the delivery disk: the same in a template and in all its clones; a sparse file."""
+
+PANIC = re.compile(rb"Kernel panic - not syncing")
+COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 log_buf_len=4M net.ifnames=0"
+"""With panic=-1 and -no-reboot a panic ends QEMU at once. An oops is no panic: the kernel's default."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a template and its clones must have in common."""
+
+    kernel: str
+    initrd: str
+    modules: str
+    delivery: str
+    memory: int = 512
+    append: str = ""
+    accelerator: str = "tcg"
+    ram: str = ""
+    """A file that is the guest's memory; empty: anonymous memory."""
+    ram_shared: bool = False
+    incoming: bool = False
+
+    def arguments(self) -> list[str]:
+        """QEMU's arguments, without the character devices."""
+        backend = f"memory-backend-file,mem-path={self.ram},share={_on(self.ram_shared)}"
+        if not self.ram:
+            backend = "memory-backend-ram"
+        # 6.12 under TCG dies at random with cmpxchg16b (QEMU 7.2).
+        cpu = "max,-cx16" if self.accelerator == "tcg" else "host"
+        disk = "driver=file,read-only=on,locking=off"
+        return [
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-machine", "q35,memory-backend=ram", "-accel", self.accelerator, "-cpu", cpu, "-smp", "1",
+            "-object", f"{backend},id=ram,size={self.memory}M", "-m", f"{self.memory}M",
+            "-kernel", self.kernel, "-initrd", self.initrd,
+            "-append", f"{COMMAND_LINE} {self.append}".strip(),
+            "-blockdev", f"{disk},node-name=modules,filename={_escape(self.modules)}",
+            "-device", "virtio-blk-pci,drive=modules,addr=4",
+            "-blockdev", f"{disk},node-name=delivery,filename={_escape(self.delivery)}",
+            "-device", "virtio-blk-pci,drive=delivery,addr=5",
+            "-device", "virtio-serial-pci,addr=6",
+            "-device", "virtserialport,chardev=agent,name=lkm.agent",
+            *(["-incoming", "defer"] if self.incoming else []),
+        ]  # fmt: skip
+
+
+@dataclass
+class Machine:
+    """A running QEMU. Close it; as a context manager it does so itself."""
+
+    process: subprocess.Popen[bytes]
+    directory: str
+    agent: socket.socket
+    _monitor_socket: socket.socket
+    _monitor: Monitor | None = None
+    _watched: int = 0
+    _panicked_at: float = field(default=0.0)
+
+    @classmethod
+    def start(cls, hardware: Hardware, directory: str) -> Machine:
+        """Start QEMU; `directory` (its console log and disks) goes when the machine is closed."""
+        agent, agent_end = socket.socketpair()
+        monitor, monitor_end = socket.socketpair()
+        argv = [
+            find_tool("qemu-system-x86_64"),
+            *hardware.arguments(),
+            "-chardev", f"file,id=console,path={_escape(directory)}/console", "-serial", "chardev:console",
+            "-chardev", f"socket,id=agent,fd={agent_end.fileno()}",
+            "-chardev", f"socket,id=monitor,fd={monitor_end.fileno()}",
+            "-mon", "chardev=monitor,mode=control",
+        ]  # fmt: skip
+        with agent_end, monitor_end, open(f"{directory}/qemu.log", "wb") as log:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(agent_end.fileno(), monitor_end.fileno()),
+                start_new_session=True,  # the terminal's ^C is for us
+            )
+        return cls(process, directory, agent, monitor)
+
+    @property
+    def monitor(self) -> Monitor:
+        """QMP, connected at first use. Raises LabError if QEMU did not start."""
+        if self._monitor is None:
+            try:
+                self._monitor = Monitor(self._monitor_socket)
+            except (LabError, EOFError) as error:
+                raise LabError(f"QEMU did not start: {self.complaint() or error}") from error
+        return self._monitor
+
+    def complaint(self) -> str:
+        """The last line that QEMU itself has said."""
+        lines = _read(f"{self.directory}/qemu.log").decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def console(self) -> str:
+        """What the guest has written to its console so far."""
+        return _read(f"{self.directory}/console").decode(errors="replace").replace("\r\n", "\n")
+
+    def death(self) -> str:
+        """Why the machine is dead; empty while it lives. A panic that leaves QEMU counts after a second."""
+        code = self.process.poll()
+        if code is not None:
+            if PANIC.search(_read(f"{self.directory}/console")):
+                return "the kernel panicked"
+            return self.complaint() or ("the guest ended" if code == 0 else f"QEMU ended with code {code}")
+        with open(f"{self.directory}/console", "rb") as stream:
+            stream.seek(max(0, self._watched - 64))
+            fresh = stream.read()
+            self._watched = stream.tell()
+        if PANIC.search(fresh) and not self._panicked_at:
+            self._panicked_at = time.monotonic()
+        if self._panicked_at and time.monotonic() - self._panicked_at > 1:
+            return "the kernel panicked"
+        return ""
+
+    def close(self) -> None:
+        """End QEMU: politely, then by its process id. Nothing of it stays."""
+        self.process.terminate()
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self._monitor is not None:
+            self._monitor.close()
+        self._monitor_socket.close()
+        self.agent.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def scratch_directory() -> str:
+    """A directory for one machine."""
+    return tempfile.mkdtemp(prefix="lkm-lab-")
+
+
+def sparse_file(path: str, size: int) -> str:
+    """A file of `size` bytes, all of them zero and none of them stored; returns `path`."""
+    with open(path, "wb") as stream:
+        os.truncate(stream.fileno(), size)
+    return path
+
+
+def _escape(path: str) -> str:
+    """QEMU's option syntax doubles commas."""
+    return path.replace(",", ",,")
+
+
+def _on(value: bool) -> str:  # noqa: FBT001 - it is a word of QEMU's
+    return "on" if value else "off"
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
