@@ -164,13 +164,15 @@ class OpenFile:
 
 @dataclass(frozen=True)
 class Mount:
-    """A mount whose file system type belongs to a module. `pid` is a process that sees it."""
+    """A mount whose file system type (`how` is `type`), or whose block device's driver (`device`), belongs to
+    a module. `pid` is a process that sees it."""
 
     module: ModuleName
     mount_point: str
     fstype: str
     source: str
     pid: int = 1
+    how: str = "type"
 
 
 class RegistrationKind(Enum):
