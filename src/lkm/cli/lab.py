@@ -29,13 +29,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kernels.add_argument("what", nargs="?", choices=["list", "fetch", "remove"], default="list")
     kernels.add_argument("names", nargs="*", metavar="KERNEL", help="a series (6.1) or an exact uname -r")
     kernels.add_argument("--mirror", default="", metavar="URL", help="a Debian mirror (LKM_LAB_MIRROR)")
+    build = actions.add_parser("build", help="build modules against a kernel", allow_abbrev=False)
+    build.add_argument("directory", metavar="DIR", help="C files, or a Kbuild file with them")
+    build.add_argument("--kernel", default=DEFAULT_KERNEL, help="a series (6.1) or an exact uname -r")
+    build.add_argument("-o", "--output", metavar="OUT", help="where the modules go (default: DIR)")
+    build.add_argument("--mirror", default="", metavar="URL", help="a Debian mirror (LKM_LAB_MIRROR)")
     demo = actions.add_parser("demo", help="see lkm at work in a guest", allow_abbrev=False, add_help=False)
     demo.add_argument("rest", nargs=argparse.REMAINDER)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one action; the exit code of `run` and `shell` is their command's."""
-    actions = {"run": _run, "kernels": _kernels, "demo": _demo}
+    actions = {"run": _run, "kernels": _kernels, "build": _build, "demo": _demo}
     return actions[arguments.action](arguments)
 
 
@@ -136,6 +141,23 @@ def _kernels(arguments: argparse.Namespace) -> int:
         else:
             removed = kernels.remove_kernel(name)
             print(f"{name}: {'removed ' + ', '.join(removed) if removed else 'nothing in the cache'}")
+    return 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from lkm.lab.build import BuildFailed, build_modules
+
+    output = arguments.output or arguments.directory
+    try:
+        paths = build_modules(
+            arguments.directory, arguments.kernel, output, mirror=arguments.mirror, progress=_progress
+        )
+    except BuildFailed as error:
+        print(error.output, end="", file=sys.stderr)
+        print(f"lkm: {error}", file=sys.stderr)
+        return error.exit_code
+    for path in paths:
+        print(path)
     return 0
 
 

@@ -37,6 +37,8 @@ class Package:
     version: str
     sha256: str
     size: int
+    depends: tuple[str, ...] = ()
+    """Names of the packages that it needs, without versions and alternatives."""
 
 
 class Archive:
@@ -187,7 +189,10 @@ def _stanzas(text: str) -> Iterable[Package]:
     for stanza in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[0] != " ")
         if "SHA256" in fields:
-            yield Package(fields["Package"], fields["Version"], fields["SHA256"], int(fields["Size"]))
+            depends = tuple(part.split()[0] for part in fields.get("Depends", "").split(", ") if part)
+            yield Package(
+                fields["Package"], fields["Version"], fields["SHA256"], int(fields["Size"]), depends
+            )
 
 
 def _first_complaint(stderr: str) -> str:

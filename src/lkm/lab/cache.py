@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -126,10 +126,19 @@ class Manifest:
         return ""
 
 
-def write_manifest(directory: str, facts: Mapping[str, str], *, unhashed: tuple[str, ...] = ()) -> None:
-    """Record all files of `directory`; those in `unhashed` (huge, quickly rebuilt) by size and mtime only."""
+def write_manifest(
+    directory: str,
+    facts: Mapping[str, str],
+    *,
+    names: Sequence[str] | None = None,
+    unhashed: Sequence[str] = (),
+) -> None:
+    """Record the files of `directory` (or those in `names`).
+
+    Those in `unhashed`, huge and quickly rebuilt, are known by size and mtime only.
+    """
     files = {}
-    for name in sorted(os.listdir(directory)):
+    for name in sorted(os.listdir(directory)) if names is None else names:
         path = os.path.join(directory, name)
         status = os.stat(path)
         digest = "" if name in unhashed else sha256_file(path)
