@@ -35,7 +35,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
     module = snapshot.module(name)
     if module is None:
         finding = not_loaded_finding(snapshot, name)
-        return Diagnosis(name, None, None, None, finding.summary, (finding,))
+        return Diagnosis(name, None, None, None, finding.summary, (finding,), finding.remedy)
     activity = activity_of(snapshot, module)
     findings = [
         *policy_findings(snapshot.policy),
@@ -49,13 +49,14 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         *_thread_findings(module, activity),
         *registered_findings(snapshot, module),
     ]
-    verdict, reason = decide(snapshot, module, activity, findings)
+    decision = decide(snapshot, module, activity, findings)
     return Diagnosis(
         module=name,
         state=module.state.value,
         refcnt=module.refcnt,
-        verdict=verdict,
-        reason=reason,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        remedy=decision.remedy,
         findings=tuple(findings),
         exit_runs=exit_runs(module),
         not_scanned=() if exit_runs(module) else NOT_SCANNED,

@@ -107,6 +107,7 @@ class Diagnosis:
     state, refcnt  as the kernel shows them; None for a module that is not loaded
     verdict        None for a module that is not loaded
     reason         the verdict in a sentence
+    remedy         the way on, where there is one
     exit_runs      whether a removal would run the module's own exit function
     not_scanned    what nobody looked at, so that the verdict does not cover it
     """
@@ -117,6 +118,7 @@ class Diagnosis:
     verdict: Optional[Verdict]
     reason: str
     findings: tuple[Finding, ...]
+    remedy: str = ""
     exit_runs: bool = False
     not_scanned: tuple[str, ...] = ()
 

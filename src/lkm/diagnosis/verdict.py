@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Verdict
 from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot
 
-__all__ = ["decide", "exit_runs"]
+__all__ = ["Decision", "decide", "exit_runs"]
 
 C = FindingCode
 
@@ -27,41 +29,54 @@ def exit_runs(module: LoadedModule) -> bool:
     return module.state is ModuleState.LIVE and not module.permanent
 
 
-def decide(
-    snapshot: Snapshot, module: LoadedModule, activity: Activity, findings: list[Finding]
-) -> tuple[Verdict, str]:
-    """The verdict and its reason."""
+class Decision(NamedTuple):
+    """The verdict, its reason in a sentence, and the way on ("" where there is none to give)."""
+
+    verdict: Verdict
+    reason: str
+    remedy: str = ""
+
+
+def decide(snapshot: Snapshot, module: LoadedModule, activity: Activity, findings: list[Finding]) -> Decision:
+    """What a removal of `module` would mean."""
     for code in REFUSING:
-        first = next((finding for finding in findings if finding.code is code), None)
-        if first is not None:
-            return Verdict.REFUSE, f"{first.summary}: {first.remedy}" if first.remedy else first.summary
+        for finding in findings:
+            if finding.code is code:
+                return Decision(Verdict.REFUSE, finding.summary, finding.remedy)
     sound = exit_runs(module)
-    inside = activity.by(Role.INSIDE)
-    # A thread that nobody counts is the business of an exit that runs; with a count, it may be its holder.
-    if inside and not sound:
-        return (
-            Verdict.REFUSE,
-            f"{inside[0].command} (pid {inside[0].tid}) runs in the module, and would return into freed code",
-        )
-    if not sound:
-        timers = [
-            i
-            for i in snapshot.registrations
-            if i.module == module.name and i.kind is RegistrationKind.HRTIMER
-        ]
-        if timers:
-            return (
-                Verdict.REFUSE,
-                f"the timer {timers[0].name} is armed: the machine would die as soon as the module is gone",
+    refusal = None if sound else _runs_on(snapshot, module, activity)
+    if refusal:
+        return refusal
+    for finding in _dangling(findings, sound=sound):
+        return Decision(Verdict.CRASH, finding.event, f"{finding.summary}: undo that first")
+    for finding in findings:
+        if finding.code in EDITABLE:
+            then = "its own exit runs" if sound else "its exit is not called"
+            return Decision(
+                Verdict.SAFE, f"{finding.summary}; that can be undone, and {then}", finding.remedy
             )
-    dangling = _dangling(findings, sound=sound)
-    if dangling:
-        return Verdict.CRASH, dangling[0].event
-    edits = [finding for finding in findings if finding.code in EDITABLE]
-    if edits:
-        then = "its own exit runs" if sound else "its exit is not called"
-        return Verdict.SAFE, f"{edits[0].summary}; that can be undone, and then {then}"
-    return Verdict.REMOVABLE, "nothing is in the way"
+    return Decision(
+        Verdict.REMOVABLE, "nothing is in the way", f"rmmod {module.name}, or lkm unload {module.name}"
+    )
+
+
+def _runs_on(snapshot: Snapshot, module: LoadedModule, activity: Activity) -> Decision | None:
+    """What would kill the machine at once, where no exit stops it. (Where one runs, that is its business; a
+    thread that may hold a reference has been told as a holder.)"""
+    for task in activity.by(Role.INSIDE):
+        return Decision(
+            Verdict.REFUSE,
+            f"{task.kind} {task.command} (pid {task.tid}) runs in it, and would return into freed code",
+            f"make it leave the module, or end pid {task.tid}",
+        )
+    for item in snapshot.registrations:
+        if item.module == module.name and item.kind is RegistrationKind.HRTIMER:
+            return Decision(
+                Verdict.REFUSE,
+                f"its timer {item.name} is armed: the machine would die as soon as the module is gone",
+                "only the module's own code can cancel it; restart when you can",
+            )
+    return None
 
 
 def _dangling(findings: list[Finding], *, sound: bool) -> list[Finding]:

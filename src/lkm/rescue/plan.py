@@ -59,6 +59,7 @@ class Step:
     findings: tuple[str, ...]
     verdict: Verdict
     reason: str
+    remedy: str
     exit_runs: bool
     edits: tuple[Edit, ...] = ()
 

@@ -108,6 +108,7 @@ def _plan_step(snapshot: Snapshot, name: ModuleName) -> Step:
         findings=tuple(dict.fromkeys(finding.code.value for finding in diagnosis.findings)),
         verdict=diagnosis.verdict or Verdict.REFUSE,
         reason=diagnosis.reason,
+        remedy=diagnosis.remedy,
         exit_runs=diagnosis.exit_runs,
         edits=_plan_edits(snapshot.layout, module, diagnosis),
     )

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Get a stuck module out without a reboot: diagnosis, plan, gate, conditional edits, removal, proof.
+
+The plan is shown first, and every edit is made only if the old value is the expected one. What is refused is
+refused with its reason and the way on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from lkm.cli.render import plain, styled, wants_colour
+from lkm.cli.why import as_object
+from lkm.errors import LkmError
+from lkm.names import module_name
+from lkm.rescue.plan import Plan
+from lkm.rescue.record import default_record_path
+from lkm.rescue.rescue import Options, Outcome, RescueResult, plan_only, rescue
+from lkm.root import Root
+
+__all__ = ["configure", "run"]
+
+SCHEMA = "lkm.rescue/1"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `lkm rescue`."""
+    parser.add_argument("name", metavar="NAME", help="the module to get out")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="stop at the plan: it is exactly what would be done"
+    )
+    parser.add_argument("--plan", metavar="FILE", help="do what --dry-run --json printed, if it still fits")
+    parser.add_argument("--force", action="store_true", help="accept the verdict crash: the event will come")
+    parser.add_argument("--with-dependents", action="store_true", help="first remove the modules that use it")
+    parser.add_argument(
+        "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
+    )
+    parser.add_argument(
+        "--wait", metavar="S", type=float, default=10.0, help="seconds that an exit may take (10)"
+    )
+    parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Rescue, or plan; 0: it is gone, 1: it failed, 3: refused, 4: root would help."""
+    name = module_name(arguments.name)
+    options = Options(
+        force=arguments.force,
+        with_dependents=arguments.with_dependents,
+        recorded=_read_plan(arguments.plan) if arguments.plan else None,
+        record_path=lambda plan: arguments.record or default_record_path(plan),
+        exit_seconds=arguments.wait,
+    )
+    if options.recorded is not None and options.recorded.module != name:
+        raise LkmError(f"{arguments.plan} is a plan for {options.recorded.module}, not for {name}")
+    result = (plan_only if arguments.dry_run else rescue)(Root.live(), name, options)
+    if arguments.json:
+        print(json.dumps(_as_object(result), indent=1))
+    else:
+        print("\n".join(_render(result, colour=wants_colour(sys.stdout))))
+    return _exit_code(result)
+
+
+def _exit_code(result: RescueResult) -> int:
+    if result.outcome.ok:
+        return 0
+    if result.outcome is Outcome.REFUSED:
+        return 4 if result.needs_root else 3
+    return 1
+
+
+def _read_plan(path: str) -> Plan:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return Plan.from_json(stream.read(), name=path)
+    except OSError as error:
+        raise LkmError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LkmError(f"{path} is no text", remedy="make a plan with --dry-run --json") from error
+
+
+def _as_object(result: RescueResult) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "module": result.module,
+        "outcome": result.outcome.value,
+        "reason": result.reason,
+        "remedy": result.remedy,
+        "plan": result.plan.to_object() if result.plan else None,
+        "differs": list(result.differs),
+        "before": as_object(result.before),
+        "after": as_object(result.after) if result.after else None,
+        "proof": [check._asdict() for check in result.proof],
+        "later_plans": [plan.to_object() for plan in result.later_plans],
+        "kernel_messages": [{"level": line.level, "text": line.text} for line in result.kernel_messages],
+        "record": result.record,
+    }
+
+
+def _render(result: RescueResult, *, colour: bool) -> list[str]:
+    lines = []
+    before = result.before
+    if before.state is not None:
+        lines.append(f"before: {before.module} is {before.state}, refcnt {before.refcnt}")
+        lines += [f"  {finding.code.value}: {plain(finding.summary)}" for finding in before.findings]
+    for plan in [*([result.plan] if result.plan else []), *result.later_plans]:
+        lines += _render_plan(plan)
+    lines += [f"differs: {line}" for line in result.differs]
+    lines += [f"kernel: {plain(line.text)}" for line in result.kernel_messages]
+    lines += [
+        f"proof: {check.what}: {'yes' if check.holds else 'NO'} {check.detail}".rstrip()
+        for check in result.proof
+    ]
+    outcome = styled(result.outcome.value, "green" if result.outcome.ok else "red", colour=colour)
+    lines.append(f"{outcome}: {plain(result.reason)}")
+    if result.remedy:
+        lines.append(f"  way on: {plain(result.remedy)}")
+    if result.record:
+        lines.append(f"  record: {result.record}")
+    return lines
+
+
+def _render_plan(plan: Plan) -> list[str]:
+    lines = [f"plan: verdict {plan.verdict.value}"]
+    for step in plan.steps:
+        lines.append(f"  {step.module}: {plain(step.reason)}")
+        lines += [f"    write {edit}" for edit in step.writes]
+        lines.append(
+            f"    delete_module({step.module}), its exit {'runs' if step.exit_runs else 'is not called'}"
+        )
+    return lines + [f"  note: {warning}" for warning in plan.warnings]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Why a module cannot be unloaded: what blocks it, the evidence, the remedy, the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from lkm.cli.render import plain, styled, wants_colour
+from lkm.diagnosis.diagnose import diagnose
+from lkm.diagnosis.findings import Diagnosis, Verdict
+from lkm.errors import LkmError
+from lkm.names import module_name
+from lkm.root import Root
+from lkm.system.snapshot import Snapshot
+from lkm.values import encode
+
+__all__ = ["as_object", "configure", "read_snapshot", "render_diagnosis", "run"]
+
+SCHEMA = "lkm.why/1"
+STYLES = {Verdict.REMOVABLE: "green", Verdict.SAFE: "green", Verdict.LEAKS: "yellow"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `lkm why`."""
+    parser.add_argument("name", metavar="NAME", help="a module's name (- and _ are the same)")
+    parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
+    parser.add_argument(
+        "--snapshot", metavar="FILE", help="diagnose what lkm snapshot recorded, here or elsewhere"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the diagnosis; 0: plain removal works, 1: something is in the way, 4: root would see more."""
+    snapshot = read_snapshot(arguments.snapshot)
+    if snapshot.policy.loadable is False:
+        raise LkmError("this kernel has no loadable modules (CONFIG_MODULES is off)")
+    diagnosis = diagnose(snapshot, module_name(arguments.name))
+    if arguments.json:
+        print(json.dumps(as_object(diagnosis, snapshot), indent=1))
+    else:
+        print("\n".join(render_diagnosis(diagnosis, colour=wants_colour(sys.stdout))))
+        for note in snapshot.notes:
+            print(f"lkm: {note}", file=sys.stderr)
+    if diagnosis.state is not None and snapshot.policy.euid != 0 and not arguments.snapshot:
+        print(
+            "lkm: tasks, open files and kernel memory were not seen; as root there is more", file=sys.stderr
+        )
+        return 4
+    return 0 if diagnosis.verdict is Verdict.REMOVABLE else 1
+
+
+def read_snapshot(path: str | None) -> Snapshot:
+    """The recorded snapshot in `path`, or one of this machine now."""
+    if path is None:
+        from lkm.system.capture import capture
+
+        return capture(Root.live())
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return Snapshot.from_json(stream.read(), name=path)
+    except OSError as error:
+        raise LkmError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LkmError(f"{path} is no text", remedy="record one with lkm snapshot") from error
+
+
+def as_object(diagnosis: Diagnosis, snapshot: Snapshot | None = None) -> dict[str, Any]:
+    """The JSON object of schema lkm.why/1."""
+    notes = {"notes": list(snapshot.notes)} if snapshot else {}
+    return {"schema": SCHEMA, **encode(diagnosis), **notes}
+
+
+def render_diagnosis(diagnosis: Diagnosis, *, colour: bool) -> list[str]:
+    """The diagnosis as lines of text."""
+    lines = []
+    if diagnosis.state is not None:
+        lines.append(f"{diagnosis.module}: {diagnosis.state}, refcnt {diagnosis.refcnt}")
+    for finding in diagnosis.findings:
+        certainty = "" if finding.certainty.value == "certain" else f" ({finding.certainty.value})"
+        lines.append(
+            f"  {styled(finding.code.value, 'bold', colour=colour)}{certainty}: {plain(finding.summary)}"
+        )
+        lines += [f"      seen: {plain(item)}" for item in finding.evidence]
+        if finding.event:
+            lines.append(f"      without its exit: {plain(finding.event)}")
+        if finding.remedy:
+            lines.append(f"      do: {plain(finding.remedy)}")
+    if diagnosis.verdict is not None:
+        verdict = styled(diagnosis.verdict.value, STYLES.get(diagnosis.verdict, "red"), colour=colour)
+        lines.append(f"verdict: {verdict} – {plain(diagnosis.reason)}")
+        if diagnosis.remedy:
+            lines.append(f"  way on: {plain(diagnosis.remedy)}")
+    lines += [f"not scanned: {item}" for item in diagnosis.not_scanned]
+    return lines

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""The gate: whether a plan may be executed on this machine. Each refusal has its reason and the way on. Pure.
+
+Policy is respected and never evaded: where the kernel asks for signatures, or forbids loading, there is no
+helper. An `override` of the caller opens only what is his to decide: a crash that was announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lkm.diagnosis.findings import Verdict
+from lkm.errors import LkmError, NeedsRoot, Refused
+from lkm.rescue.plan import Plan, Step
+from lkm.rescue.planner import HELPER_SYMBOLS
+from lkm.system.snapshot import LoadedModule, Policy, Snapshot
+
+__all__ = ["Refusal", "check_gate", "refusals"]
+
+
+class Refusal(NamedTuple):
+    """Why not, and what to do instead. `needs_root`: as root it could be otherwise."""
+
+    reason: str
+    remedy: str
+    needs_root: bool = False
+
+    def error(self) -> LkmError:
+        """As the error that a command ends with."""
+        kind = NeedsRoot if self.needs_root else Refused
+        return kind(self.reason, remedy=self.remedy)
+
+
+def check_gate(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> None:
+    """Raise the first refusal (`Refused` or `NeedsRoot`), if there is one."""
+    for refusal in refusals(snapshot, plan, force=force):
+        raise refusal.error()
+
+
+def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator[Refusal]:
+    """Why `plan` may not be executed, the most basic reason first. `force` accepts a verdict `crash`."""
+    yield from _privilege(snapshot.policy)
+    yield from _verdicts(plan, force=force)
+    if any(step.edits for step in plan.steps) or any(_wants_edits(step) for step in plan.steps):
+        yield from _helper_policy(snapshot.policy)
+        yield from _sibling(snapshot)
+        yield from _layout(snapshot)
+        yield from _symbols(plan)
+        for step in plan.steps:
+            yield from _target(snapshot, step)
+
+
+def _privilege(policy: Policy) -> Iterator[Refusal]:
+    if policy.loadable is False:
+        yield Refusal(
+            "this kernel has no loadable modules (CONFIG_MODULES is off)", "there is nothing to rescue"
+        )
+    if policy.euid != 0 or policy.cap_sys_module is False:
+        yield Refusal("a rescue needs root with CAP_SYS_MODULE", "run it as root", needs_root=True)
+    if policy.modules_disabled:
+        yield Refusal(
+            "loading and unloading is disabled (kernel.modules_disabled=1)", "restart: it cannot be set back"
+        )
+    if policy.module_unload is False:
+        yield Refusal(
+            "this kernel cannot unload modules (CONFIG_MODULE_UNLOAD is off)", "restart without the module"
+        )
+
+
+def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
+    for step in plan.steps:
+        if step.verdict is Verdict.REFUSE:
+            yield Refusal(f"{step.module}: {step.reason}", step.remedy)
+        elif step.verdict is Verdict.CRASH and not force:
+            yield Refusal(
+                f"{step.module}: after its removal {step.reason}",
+                "take it away first, or accept that with --force",
+            )
+
+
+def _wants_edits(step: Step) -> bool:
+    return step.verdict in (Verdict.SAFE, Verdict.LEAKS) or (
+        step.verdict is Verdict.CRASH and not step.exit_runs
+    )
+
+
+def _helper_policy(policy: Policy) -> Iterator[Refusal]:
+    """What forbids an unsigned module, which the helper is."""
+    if policy.lockdown not in ("none", ""):
+        yield Refusal(
+            f"the kernel is locked down ({policy.lockdown}): it takes no unsigned module",
+            "that is the machine's policy; restart it, or sign the helper where you own a trusted key",
+        )
+    if policy.sig_enforce:
+        yield Refusal(
+            "the kernel takes signed modules only (module.sig_enforce)",
+            "that is the machine's policy; restart it, or sign the helper where you own a trusted key",
+        )
+    if policy.ima_appraises_modules:
+        yield Refusal("IMA appraises module files, and the helper is none", "that is the machine's policy")
+    if policy.loadpin:
+        yield Refusal("LoadPin takes modules from one file system only", "that is the machine's policy")
+
+
+def _sibling(snapshot: Snapshot) -> Iterator[Refusal]:
+    sibling = snapshot.sibling
+    if sibling is None:
+        yield Refusal(
+            f"no module file of this kernel to go by: {snapshot.layout_error or 'none found'}",
+            f"install the package of the running kernel ({snapshot.release})",
+        )
+        return
+    if not sibling.intree:
+        yield Refusal(f"{sibling.path} is no in-tree module", "install the package of the running kernel")
+    if sibling.build_matches is False:
+        yield Refusal(
+            f"{sibling.path} belongs to another build of {snapshot.release} than the one that runs",
+            "install the package of the running build, or restart into the installed one",
+        )
+
+
+def _layout(snapshot: Snapshot) -> Iterator[Refusal]:
+    layout = snapshot.layout
+    if layout is None:
+        yield Refusal(
+            f"the layout of struct module is not known: {snapshot.layout_error or 'no source'}",
+            "as root, with kernel.kptr_restrict at 1 or 0 and the kernel's module files installed",
+        )
+        return
+    if layout.disagreement:
+        yield Refusal(
+            f"sibling and BTF disagree: {layout.disagreement}", "do not edit a kernel that is not understood"
+        )
+    failed = [proof for proof in layout.proofs if not proof.holds]
+    if failed:
+        yield Refusal(
+            f"the layout does not hold for {failed[0].module}: {failed[0].detail}",
+            "do not edit a kernel that is not understood",
+        )
+    elif not layout.proofs:
+        yield Refusal(
+            "the layout could not be proved on any live module" + _because(snapshot),
+            "load a small in-tree module, or set kernel.kptr_restrict to 1 or 0, and try again",
+        )
+
+
+def _because(snapshot: Snapshot) -> str:
+    return f" ({snapshot.layout_error})" if snapshot.layout_error else ""
+
+
+def _symbols(plan: Plan) -> Iterator[Refusal]:
+    missing = [name for name in HELPER_SYMBOLS if not plan.symbols.get(name)]
+    if missing:
+        yield Refusal(
+            f"/proc/kallsyms hides the address of {', '.join(missing)}",
+            "set kernel.kptr_restrict to 1 or 0 and try again",
+        )
+
+
+def _target(snapshot: Snapshot, step: Step) -> Iterator[Refusal]:
+    module = snapshot.module(step.module)
+    if module is None:
+        yield Refusal(f"{step.module} is not loaded any more", "nothing to do")
+        return
+    if not module.in_sysfs:
+        yield Refusal(
+            f"{step.module} has no sysfs entry: its removal would wait for ever", "restart when you can"
+        )
+    if module.raw is None or not module.address:
+        yield Refusal(
+            f"{step.module}: its struct module cannot be read" + _because(snapshot),
+            "be root, and set kernel.kptr_restrict to 1 or 0",
+        )
+        return
+    if module.raw.name != step.module:
+        yield Refusal(
+            f"at {module.address:#x} stands {module.raw.name!r}, not {step.module}",
+            "do not edit a kernel that is not understood",
+        )
+    yield from _stray_edits(snapshot, module, step)
+
+
+def _stray_edits(snapshot: Snapshot, module: LoadedModule, step: Step) -> Iterator[Refusal]:
+    size = snapshot.layout.size if snapshot.layout else 0
+    for edit in step.edits:
+        if not module.address <= edit.address <= module.address + size - edit.width:
+            yield Refusal(
+                f"the edit of {edit.field} at {edit.address:#x} is outside of {step.module}'s struct module",
+                "make a new plan",
+            )
