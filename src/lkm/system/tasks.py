@@ -33,6 +33,7 @@ LOADER_FUNCTIONS = frozenset(
         "idempotent_init_module",
         "idempotent_wait_for_completion",
         "add_unformed_module",
+        "module_patient_check_exists",
         "resolve_symbol_wait",
         "free_module",
         "try_stop_module",

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's messages of one operation: /dev/kmsg, from its end at the start of it.
+
+Source: `devkmsg_read` and `devkmsg_llseek`, kernel/printk/printk.c (6.1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NamedTuple, Optional, final
+
+from lkm.formats.kmsg import parse_kmsg_record
+from lkm.root import Root
+
+__all__ = ["KmsgLine", "KmsgTail", "hidden_from_console"]
+
+_RECORD = 1 << 16
+"""Room for one record; the kernel returns EINVAL where it does not fit (at most 8 KiB up to 6.x)."""
+
+
+class KmsgLine(NamedTuple):
+    """One message. `level` 0 (emergency) to 7 (debug); `timestamp` in seconds since boot."""
+
+    level: int
+    text: str
+    seq: int
+    timestamp: float
+
+
+@final
+class KmsgTail:
+    """Messages that are logged from now on. `note` says why there are none, or that some were lost; else "".
+
+    with KmsgTail(root) as tail:
+        …
+        lines = tail.read_new()
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.note = ""
+        self._handle: Optional[int] = None
+        path = root.join("/dev/kmsg")
+        try:
+            self._handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.lseek(self._handle, 0, os.SEEK_END)
+        except OSError as error:
+            self.note = f"the kernel's messages cannot be read: /dev/kmsg: {error.strerror}"
+            self.close()
+
+    def __enter__(self) -> KmsgTail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close /dev/kmsg; then there is nothing new any more."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def read_new(self) -> tuple[KmsgLine, ...]:
+        """What was logged since the last call, oldest first. Never waits."""
+        lines: list[KmsgLine] = []
+        while self._handle is not None:
+            try:
+                data = os.read(self._handle, _RECORD)
+            except OSError as error:
+                if (
+                    error.errno == errno.EPIPE
+                ):  # the oldest were overwritten; the next read goes on after them
+                    self.note = "some of the kernel's messages were overwritten before they were read"
+                    continue
+                if error.errno != errno.EAGAIN:
+                    self.note = f"the kernel's messages could not be read to their end: {error.strerror}"
+                break
+            if not data:
+                break
+            line = _parsed(data)
+            if line:
+                lines.append(line)
+        return tuple(lines)
+
+
+def _parsed(data: bytes) -> Optional[KmsgLine]:
+    try:
+        record = parse_kmsg_record(data)
+    except ValueError:
+        return None
+    return KmsgLine(record.level, record.text, record.seq, record.timestamp_us / 1e6)
+
+
+def hidden_from_console(line: KmsgLine, loglevel: Optional[int]) -> bool:
+    """Whether the console does not show it: only levels below console_loglevel (4 in most systems) are."""
+    return loglevel is not None and line.level >= loglevel
