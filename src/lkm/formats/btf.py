@@ -283,7 +283,7 @@ class Btf:
         """
         members = self._struct(found).members
         for member in members:
-            if member.name == name:
+            if name and member.name == name:
                 return member
         for member in members:
             if member.name or member.type_id in seen or depth == _MAX_DEPTH:

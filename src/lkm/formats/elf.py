@@ -225,7 +225,7 @@ class Elf:
         table = self.symbol_table
         if table is None:
             return ()
-        where = f"{self.name}: symbols in {table.name}"
+        where = f"{self.name}: symbols in {table.name!r}"
         layout = self._layout
         _check_table(where, table, layout.symbol.size)
         strings = self._strings(where, table.link)
@@ -251,7 +251,7 @@ class Elf:
         return tuple(found)
 
     def _read_relocations(self, table: Section) -> list[Relocation]:
-        where = f"{self.name}: relocations in {table.name}"
+        where = f"{self.name}: relocations in {table.name!r}"
         if self.machine == Machine.MIPS and self.bits == 64:
             raise ElfError(f"{where}: the three-part relocations of 64-bit MIPS are not read")
         layout = self._layout.rela if table.type == SHT_RELA else self._layout.rel
