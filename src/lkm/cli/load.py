@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Load a module file, and show the kernel's own new messages with what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from lkm.cli.messages import messages_as_objects, render_messages
+from lkm.diagnosis.messages import explain_errno, init_result
+from lkm.errors import UsageError
+from lkm.root import Root
+from lkm.system.load import LoadResult, load_file
+from lkm.system.policy import read_policy
+
+__all__ = ["configure", "run"]
+
+SCHEMA = "lkm.load/1"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `lkm load`."""
+    parser.add_argument("file", metavar="FILE", help="a module file: .ko, .ko.gz, .ko.xz, .ko.zst")
+    parser.add_argument("params", metavar="PARAM=VALUE", nargs="*", help="parameters of the module")
+    parser.add_argument(
+        "--one-shot",
+        action="store_true",
+        help="its init does its work and returns an error on purpose: no failure",
+    )
+    parser.add_argument(
+        "--wait", metavar="S", type=float, default=30.0, help="seconds that init may take (30)"
+    )
+    parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load; 0: loaded (or ran, with --one-shot), 1: it failed, 4: root would help."""
+    for param in arguments.params:
+        if param.startswith("-"):
+            raise UsageError(f"{param!r} is no parameter of a module")
+    root = Root.live()
+    result = load_file(root, arguments.file, " ".join(map(_quoted, arguments.params)), seconds=arguments.wait)
+    returned = next(
+        (value for value in map(init_result, (m.text for m in result.messages)) if value is not None), None
+    )
+    outcome, text = _outcome(result, returned, one_shot=arguments.one_shot)
+    loglevel = read_policy(root).console_loglevel
+    if arguments.json:
+        print(json.dumps({
+            "schema": SCHEMA, "module": result.module, "outcome": outcome, "summary": text,
+            "errno": result.call.errno, "signal": result.call.signal, "init_ran": result.init_ran,
+            "init_result": -result.call.errno if result.init_ran and result.call.errno else returned,
+            "kernel_messages": messages_as_objects(result.messages, loglevel),
+        }, indent=1))  # fmt: skip
+    else:
+        print("\n".join([*render_messages(result.messages, loglevel), f"{result.module}: {text}"]))
+        if result.note:
+            print(f"note: {result.note}")
+    return 0 if outcome in ("loaded", "one-shot") else 1
+
+
+def _quoted(param: str) -> str:
+    """As the kernel's next_arg (lib/cmdline.c) reads it: a value with spaces in double quotes."""
+    name, equals, value = param.partition("=")
+    return (
+        f'{name}{equals}"{value}"'
+        if equals and any(c.isspace() for c in value) and '"' not in value
+        else param
+    )
+
+
+def _outcome(result: LoadResult, returned: int | None, *, one_shot: bool) -> tuple[str, str]:
+    call = result.call
+    if call.timed_out:
+        return "running", f"its init is still running (pid {call.pid}); lkm why {result.module} says where"
+    if call.signal is not None:
+        return (
+            "died",
+            f"the load was killed by signal {call.signal}: init died; lkm why {result.module} says what is left",
+        )
+    if call.errno and one_shot and result.init_ran is not False:
+        return "one-shot", f"its init ran, returned -{call.errno}, and it was not kept, as intended"
+    if call.errno:
+        return "failed", explain_errno(call.errno, init_ran=result.init_ran)
+    if returned is not None and returned > 0:
+        return "loaded", f"loaded; its init returned {returned}, which the kernel takes as success"
+    return "loaded", "loaded"

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Loads a module file, and tells what came of it: errno, death, deadline, whether its init was reached."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from lkm.errors import LkmError, NeedsRoot
+from lkm.formats.compression import Compression, compression_of
+from lkm.formats.elf import machine_name
+from lkm.formats.module import ModuleFile, parse_module
+from lkm.names import ModuleName
+from lkm.root import Root
+from lkm.system.calls import CallResult, finit_module, init_module
+from lkm.system.kmsg import KmsgLine, KmsgTail
+from lkm.system.load_trace import LoadTrace
+
+__all__ = ["LoadResult", "load_file"]
+
+MACHINES = {"x86_64": 62, "aarch64": 183}
+
+
+class LoadResult(NamedTuple):
+    """`init_ran`: whether init was called, None if that could not be seen. `note`: why messages are missing."""
+
+    module: ModuleName
+    call: CallResult
+    init_ran: bool | None
+    messages: tuple[KmsgLine, ...]
+    note: str = ""
+
+
+def load_file(root: Root, path: str, params: str, *, seconds: float) -> LoadResult:
+    """Load the file `path`. A load that outlives `seconds` goes on in its own process.
+
+    Plain files go through finit_module(2), so that whoever judges files (IMA, LoadPin, SELinux) can; compressed
+    ones are decompressed here and go through init_module(2). LkmError for a file that is no module of this
+    machine.
+    """
+    data = _read(path)
+    module = parse_module(data, name=path)
+    _check_machine(module, path)
+    if os.geteuid() != 0:
+        raise NeedsRoot(f"{path}: loading needs CAP_SYS_MODULE", remedy="run it as root")
+    with KmsgTail(root) as tail, LoadTrace(root, module.name) as trace:
+        if compression_of(data) is Compression.NONE:
+            call = finit_module(path, params, seconds=seconds, kill=False)
+        else:
+            call = init_module(bytes(module.elf.data), params, seconds=seconds, kill=False)
+        return LoadResult(module.name, call, trace.init_reached(), tail.read_new(), tail.note)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise LkmError(
+            f"{path} cannot be read: {error.strerror}", remedy="name a module file (.ko)"
+        ) from error
+
+
+def _check_machine(module: ModuleFile, path: str) -> None:
+    here = os.uname().machine
+    expected = MACHINES.get(here)
+    if expected is not None and module.machine != expected:
+        raise LkmError(
+            f"{path} is built for {machine_name(module.machine)}, this machine is {here}",
+            remedy="take a build for this architecture",
+        )
