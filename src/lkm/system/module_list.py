@@ -79,7 +79,10 @@ def read_module_rows(root: Root, *, seconds: float = PROC_SECONDS) -> ModuleRows
             break
         time.sleep(0.02)
     names = [*in_proc, *sorted(set(in_sysfs) - set(in_proc))]
-    rows = tuple(_merge(root, name, in_proc.get(name), in_sysfs.get(name)) for name in names)
+    rows = tuple(
+        _merge(root, name, in_proc.get(name), in_sysfs.get(name), listed=bool(loadable and not error))
+        for name in names
+    )
     return ModuleRows(rows, error, loadable)
 
 
@@ -118,8 +121,13 @@ def _state(proc: ProcModule) -> str:
     return proc.state.name.lower()
 
 
-def _merge(root: Root, name: ModuleName, proc: Optional[ProcModule], state: Optional[str]) -> ModuleRow:
-    """What sysfs says, completed by /proc/modules; the size is that of /proc/modules, as lsmod has it."""
+def _merge(
+    root: Root, name: ModuleName, proc: Optional[ProcModule], state: Optional[str], *, listed: bool
+) -> ModuleRow:
+    """What sysfs says, completed by /proc/modules; the size is that of /proc/modules, as lsmod has it.
+
+    `listed`: /proc/modules was read, so a module that it lacks is not in the kernel's list.
+    """
     base = root.join(f"/sys/module/{name}")
     present = state is not None and (  # without CONFIG_KALLSYMS no module has `sections`
         os.path.exists(f"{base}/sections") or not os.path.exists(root.join("/proc/kallsyms"))
@@ -138,7 +146,7 @@ def _merge(root: Root, name: ModuleName, proc: Optional[ProcModule], state: Opti
             taints=taints or "",
             base=0,
             in_sysfs=present,
-            in_proc=False,
+            in_proc=not listed,
         )
     return ModuleRow(
         name=name,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lkm.names import ModuleName, module_name
 from lkm.root import Root
+from lkm.system.device_numbers import DeviceOwners
 from lkm.system.files import list_directory, read_link, read_text
 from lkm.system.snapshot import LoadedModule, Mount, Registration, RegistrationKind
 
@@ -79,9 +80,9 @@ def read_mount_entries(root: Root) -> list[MountEntry]:
 
 
 def mounts_of(
-    root: Root,
     entries: Iterable[MountEntry],
     modules: Sequence[LoadedModule],
+    owners: DeviceOwners,
     registrations: Iterable[Registration] = (),
 ) -> tuple[Mount, ...]:
     """The mounts whose type, or whose block device, belongs to one of `modules`.
@@ -94,7 +95,7 @@ def mounts_of(
     for entry in entries:
         kind = entry.fstype.split(".", 1)[0]  # fuse.sshfs is fuse
         owner = types.get(kind) or module_name(_ALIASES.get(kind, kind))
-        disk = _disk_module(root, entry.device)
+        disk = owners.owner("block", _number(entry.device))
         for module, how in ((owner, "type"), (disk, "device")):
             if module in loaded:
                 found[module, entry] = Mount(
@@ -103,11 +104,7 @@ def mounts_of(
     return tuple(found.values())
 
 
-def _disk_module(root: Root, device: str) -> ModuleName:
-    """The module of the driver under a block device or the disk of a partition; "" for major 0 and others."""
-    base = root.join(f"/sys/dev/block/{device}")
-    for place in ("device", "../device"):
-        target = read_link(f"{base}/{place}/driver/module")
-        if target:
-            return module_name(os.path.basename(target))
-    return ModuleName("")
+def _number(device: str) -> int:
+    """`major:minor` as one number; 0, which is no device, for anything else."""
+    major, _, minor = device.partition(":")
+    return os.makedev(int(major), int(minor)) if major.isdigit() and minor.isdigit() else 0

@@ -12,66 +12,16 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
-from lkm.names import ModuleName, module_name
+from lkm.names import ModuleName
 from lkm.root import Root
+from lkm.system.device_numbers import DeviceOwners
 from lkm.system.files import list_directory, read_bytes, read_link, read_text
 from lkm.system.mounts import REMOTE_TYPES, parse_mountinfo
 from lkm.system.snapshot import OpenFile, Registration, RegistrationKind
 
-__all__ = ["DeviceOwners", "devices_of", "paths_of", "read_mappings", "read_open_files"]
-
-DeviceKey = tuple[str, int, Optional[int]]
-"""`char` or `block`, major, and minor or None for all of that major."""
+__all__ = ["paths_of", "read_mappings", "read_open_files"]
 
 _NODES = (b"/dev/", b"/proc/", b"/sys/")
-_SECTIONS = {"Character devices:": "char", "Block devices:": "block"}
-_MISC_MAJOR = 10
-
-
-class DeviceOwners:
-    """Which module a device number belongs to: by what is registered, else by its driver in sysfs."""
-
-    def __init__(self, root: Root, devices: Mapping[DeviceKey, ModuleName]) -> None:
-        self._root = root
-        self._devices = devices
-        self._by_driver: dict[tuple[str, int], Optional[ModuleName]] = {}
-
-    def owner(self, kind: str, number: int) -> Optional[ModuleName]:
-        """The module of device `number` (st_rdev), or None."""
-        major, minor = os.major(number), os.minor(number)
-        found = self._devices.get((kind, major, minor)) or self._devices.get((kind, major, None))
-        if found:
-            return found
-        if (kind, number) not in self._by_driver:
-            self._by_driver[kind, number] = self._driver(kind, f"{major}:{minor}")
-        return self._by_driver[kind, number]
-
-    def _driver(self, kind: str, number: str) -> Optional[ModuleName]:
-        """The module of the driver that the device, or the disk of a partition, is bound to."""
-        base = self._root.join(f"/sys/dev/{kind}/{number}")
-        for device in ("device", "../device"):
-            target = read_link(f"{base}/{device}/driver/module")
-            if target:
-                return module_name(os.path.basename(target))
-            if kind != "block" or not os.path.exists(f"{base}/partition"):
-                break
-        return None
-
-
-def devices_of(root: Root, registrations: Iterable[Registration]) -> dict[DeviceKey, ModuleName]:
-    """The numbers of the registered devices: their names are looked up in /proc/devices and /proc/misc."""
-    kinds = {RegistrationKind.CHRDEV: "char", RegistrationKind.BLOCK: "block"}
-    majors = _read_majors(root)
-    minors = _read_misc(root)
-    found: dict[DeviceKey, ModuleName] = {}
-    for item in registrations:
-        if item.kind in kinds:
-            kind = kinds[item.kind]
-            for major in majors.get((kind, item.name), ()):
-                found[kind, major, None] = item.module
-        elif item.kind is RegistrationKind.MISC and item.name in minors:
-            found["char", _MISC_MAJOR, minors[item.name]] = item.module
-    return found
 
 
 def paths_of(registrations: Iterable[Registration]) -> dict[str, ModuleName]:
@@ -81,24 +31,6 @@ def paths_of(registrations: Iterable[Registration]) -> dict[str, ModuleName]:
         for item in registrations
         if item.kind is RegistrationKind.PROC_ENTRY
     }
-
-
-def _read_majors(root: Root) -> dict[tuple[str, str], list[int]]:
-    found: dict[tuple[str, str], list[int]] = {}
-    kind = ""
-    for line in (read_text(root.join("/proc/devices")) or "").splitlines():
-        number, _, name = line.strip().partition(" ")
-        if line.strip() in _SECTIONS:
-            kind = _SECTIONS[line.strip()]
-        elif number.isdigit():
-            found.setdefault((kind, name), []).append(int(number))
-    return found
-
-
-def _read_misc(root: Root) -> dict[str, int]:
-    lines = (read_text(root.join("/proc/misc")) or "").splitlines()
-    pairs = [line.split(None, 1) for line in lines]
-    return {pair[1].strip(): int(pair[0]) for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
 
 
 def read_open_files(
