@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple, Optional, final
+from typing import Callable, NamedTuple, Optional, final
 
 from lkm.formats.kmsg import parse_kmsg_record
 from lkm.root import Root
 
-__all__ = ["KmsgLine", "KmsgTail", "hidden_from_console"]
+__all__ = ["KmsgLine", "KmsgTail", "drain", "hidden_from_console"]
 
 _RECORD = 1 << 16
 """Room for one record; the kernel returns EINVAL where it does not fit (at most 8 KiB up to 6.x)."""
@@ -62,25 +62,34 @@ class KmsgTail:
 
     def read_new(self) -> tuple[KmsgLine, ...]:
         """What was logged since the last call, oldest first. Never waits."""
-        lines: list[KmsgLine] = []
-        while self._handle is not None:
-            try:
-                data = os.read(self._handle, _RECORD)
-            except OSError as error:
-                if (
-                    error.errno == errno.EPIPE
-                ):  # the oldest were overwritten; the next read goes on after them
-                    self.note = "some of the kernel's messages were overwritten before they were read"
-                    continue
-                if error.errno != errno.EAGAIN:
-                    self.note = f"the kernel's messages could not be read to their end: {error.strerror}"
-                break
-            if not data:
-                break
-            line = _parsed(data)
-            if line:
-                lines.append(line)
-        return tuple(lines)
+        handle = self._handle
+        if handle is None:
+            return ()
+        lines, note = drain(lambda: os.read(handle, _RECORD))
+        self.note = note or self.note
+        return lines
+
+
+def drain(read: Callable[[], bytes]) -> tuple[tuple[KmsgLine, ...], str]:
+    """All records that `read` returns, one a call, until it would wait; and a note on what was lost."""
+    lines: list[KmsgLine] = []
+    note = ""
+    while True:
+        try:
+            data = read()
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the oldest were overwritten; the next read goes on after them
+                note = "some of the kernel's messages were overwritten before they were read"
+                continue
+            if error.errno != errno.EAGAIN:
+                note = f"the kernel's messages could not be read to their end: {error.strerror}"
+            break
+        if not data:
+            break
+        line = _parsed(data)
+        if line:
+            lines.append(line)
+    return tuple(lines), note
 
 
 def _parsed(data: bytes) -> Optional[KmsgLine]:

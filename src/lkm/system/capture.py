@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""`capture`: read everything that a diagnosis needs, once, into a Snapshot.
+
+What can block for ever (a lock whose owner is dead, a server that is gone) is read by a child with a
+deadline. What cannot be read becomes a sentence in `notes`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Callable, Optional, TypeVar
+
+from lkm.errors import LkmError
+from lkm.names import ModuleName, module_name_from_path
+from lkm.root import Root
+from lkm.system.async_entries import read_async_entries
+from lkm.system.child import run_in_child
+from lkm.system.device_numbers import CharKey, DeviceOwners, char_devices_of, disks_of
+from lkm.system.file_operations import read_open_files as read_files_by_operations
+from lkm.system.files import read_text
+from lkm.system.layout import LayoutReading, read_layout
+from lkm.system.memory import KernelMemory, read_memory
+from lkm.system.module_mutex import read_module_mutex
+from lkm.system.modules import read_modules
+from lkm.system.mounts import mounts_of, read_mount_entries
+from lkm.system.open_files import paths_of, read_mappings, read_open_files
+from lkm.system.policy import read_policy
+from lkm.system.raw_modules import with_raw
+from lkm.system.registrations import read_registrations
+from lkm.system.snapshot import (
+    AsyncEntry,
+    LoadedModule,
+    ModuleState,
+    Mount,
+    MutexState,
+    OpenFile,
+    Registration,
+    Snapshot,
+    Task,
+)
+from lkm.system.tasks import read_tasks, why_no_stacks
+from lkm.values import decode, encode
+
+__all__ = ["SYMBOLS", "capture"]
+
+SYMBOLS = (
+    "module_mutex", "modules", "module_wq", "mutex_trylock", "mutex_unlock",
+    "copy_from_kernel_nofault", "copy_to_kernel_nofault", "kobject_rename", "sysfs_remove_link",
+    "idem_hash", "idem_lock", "_raw_spin_trylock", "_raw_spin_unlock", "complete",
+)  # fmt: skip
+"""Kernel symbols that a plan may need."""
+
+_SECONDS = 3.0
+"""Deadline of each reader that may block."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """What only kernel memory tells."""
+
+    modules: tuple[LoadedModule, ...]
+    layout: LayoutReading
+    registrations: tuple[Registration, ...] = ()
+    async_entries: tuple[AsyncEntry, ...] = ()
+    module_mutex: Optional[MutexState] = None
+    open_files: tuple[OpenFile, ...] = ()
+    symbols: dict[str, int] = field(default_factory=dict)
+
+
+def capture(root: Root, *, samples: int = 3, seconds: float = _SECONDS) -> Snapshot:
+    """The machine at `root` now. Never raises for what cannot be read.
+
+    `samples` looks are taken at the stacks of tasks where something is changing; `seconds` is the deadline
+    of each reader that may block.
+    """
+    return _Capture(root, samples=samples, seconds=seconds).take()
+
+
+class _Capture:
+    """One snapshot in the making, with the notes that it gathers."""
+
+    def __init__(self, root: Root, *, samples: int, seconds: float) -> None:
+        self._root = root
+        self._samples = samples
+        self._seconds = seconds
+        self._notes: list[str] = []
+
+    def take(self) -> Snapshot:
+        root, notes = self._root, self._notes
+        policy = read_policy(root)
+        if policy.euid != 0:
+            notes.append(f"taken as user {policy.euid}: other users' files, stacks and addresses are hidden")
+        if policy.loadable is False:
+            notes.append("this kernel has no loadable modules (CONFIG_MODULES is off)")
+        listed, proc_error = read_modules(root)
+        kernel = self._read_kernel(listed)
+        tasks = self._read_tasks(kernel.modules)
+        open_files, mounts = self._read_users(kernel)
+        return Snapshot(
+            release=root.release,
+            machine=os.uname().machine,
+            policy=policy,
+            modules=kernel.modules,
+            taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            tasks=tasks,
+            open_files=open_files,
+            mounts=mounts,
+            registrations=kernel.registrations,
+            async_entries=kernel.async_entries,
+            module_mutex=kernel.module_mutex,
+            layout=kernel.layout.layout,
+            layout_error=kernel.layout.error,
+            sibling=kernel.layout.sibling,
+            symbols=kernel.symbols,
+            builtin=_read_builtin(root),
+            proc_modules_error=proc_error,
+            notes=tuple(dict.fromkeys(notes)),
+        )
+
+    def _read_kernel(self, listed: tuple[LoadedModule, ...]) -> _Kernel:
+        memory, error = read_memory(self._root)
+        layout = read_layout(self._root, memory, listed)
+        if memory is None:
+            self._notes.append(f"kernel memory was not read: {error}")
+            registrations = read_registrations(self._root, None, listed, notes=self._notes)
+            return _Kernel(listed, layout, registrations=registrations)
+        modules = with_raw(memory, layout.layout, listed, root=self._root) if layout.layout else listed
+        modules = tuple(_with_exports(memory, module) for module in modules)
+        kernel = _Kernel(
+            modules=modules,
+            layout=layout,
+            registrations=read_registrations(self._root, memory, modules, notes=self._notes),
+            async_entries=read_async_entries(memory, modules),
+            module_mutex=read_module_mutex(memory),
+            open_files=read_files_by_operations(memory, modules),
+            symbols=self._read_symbols(memory),
+        )
+        self._notes += memory.notes
+        return kernel
+
+    def _read_symbols(self, memory: KernelMemory) -> dict[str, int]:
+        try:
+            found = {name: memory.symbols.address(name) for name in SYMBOLS}
+        except LkmError as error:
+            self._notes.append(str(error))
+            return {}
+        return {name: address for name, address in found.items() if address}
+
+    def _read_tasks(self, modules: Sequence[LoadedModule]) -> tuple[Task, ...]:
+        own = os.getpid()
+        hidden = why_no_stacks(self._root)
+        if hidden:
+            self._notes.append(hidden)
+        return self._in_child(
+            "tasks", Task, lambda: read_tasks(self._root, modules, samples=self._samples, own_pid=own)
+        )
+
+    def _read_users(self, kernel: _Kernel) -> tuple[tuple[OpenFile, ...], tuple[Mount, ...]]:
+        """Open files and mounts. Files by their operations come first: these name the module for certain."""
+        root = self._root
+        chars = self._read_char_devices(kernel.registrations)
+        owners = DeviceOwners(root, chars, disks_of(kernel.registrations))
+        paths = paths_of(kernel.registrations)
+        files = self._in_child("open files", OpenFile, lambda: read_open_files(root, owners, paths))
+        mapped = self._in_child("mappings", OpenFile, lambda: read_mappings(root, owners, paths))
+        mounts = self._in_child(
+            "mounts",
+            Mount,
+            lambda: mounts_of(read_mount_entries(root), kernel.modules, owners, kernel.registrations),
+        )
+        found: dict[tuple[ModuleName, int, Optional[int], str], OpenFile] = {}
+        for item in (*kernel.open_files, *files, *mapped):
+            found.setdefault((item.module, item.pid, item.fd, item.path if item.fd is None else ""), item)
+        return tuple(found.values()), mounts
+
+    def _read_char_devices(self, registrations: tuple[Registration, ...]) -> dict[CharKey, ModuleName]:
+        result = run_in_child(
+            lambda: char_devices_of(self._root, registrations), seconds=self._seconds, name="lkm-devices"
+        )
+        if not result.ok:
+            self._notes.append(f"device numbers were not read: {result.error}")
+            return {}
+        devices: dict[CharKey, ModuleName] = result.value
+        return devices
+
+    def _in_child(self, what: str, kind: type[T], read: Callable[[], Sequence[T]]) -> tuple[T, ...]:
+        name = f"lkm-{what.replace(' ', '-')}"
+        result = run_in_child(lambda: encode(read()), seconds=self._seconds, name=name)
+        if not result.ok:
+            self._notes.append(f"{what} were not read: {result.error}")
+            return ()
+        return tuple(decode(kind, item) for item in result.value)
+
+
+def _with_exports(memory: KernelMemory, module: LoadedModule) -> LoadedModule:
+    """A coming module with the names after `__ksymtab_`, which kallsyms has at least until init is done."""
+    if module.state is not ModuleState.COMING:
+        return module
+    try:
+        symbols = memory.symbols.module_symbols(module.name)
+    except LkmError:
+        return module
+    mark = "__ksymtab_"
+    return replace(
+        module, exports=tuple(sorted(name[len(mark) :] for _, name in symbols if name.startswith(mark)))
+    )
+
+
+def _read_builtin(root: Root) -> tuple[ModuleName, ...]:
+    """The modules that are part of the kernel itself (modules.builtin of its tree)."""
+    text = read_text(f"{root.modules_dir}/modules.builtin") or ""
+    return tuple(sorted({module_name_from_path(line) for line in text.splitlines() if line}))
