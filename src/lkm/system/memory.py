@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Callable, NamedTuple, Optional, Protocol
 
 from lkm.errors import LkmError
-from lkm.formats.btf import Btf, BtfLookupError
+from lkm.formats.btf import Btf, BtfLookupError, Struct
 from lkm.root import Root
 from lkm.system.files import read_bytes
 from lkm.system.kallsyms import Kallsyms, Symbol, read_kallsyms
@@ -48,6 +48,9 @@ class Types(Protocol):
     there.
     """
 
+    def struct(self, name: str) -> Struct:
+        """A struct and its direct members."""
+
     def offset(self, name: str, path: str) -> int:
         """Bytes from the start of a struct to its member."""
 
@@ -79,6 +82,7 @@ class KernelMemory:
         self._load_types = types
         self._load_symbols = symbols
         self._offsets: dict[tuple[str, str], int] = {}
+        self._structs: dict[str, dict[str, int]] = {}
         self._addresses: dict[str, int] = {}
         self.notes: list[str] = []
 
@@ -148,19 +152,38 @@ class KernelMemory:
                 return data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
         raise KcoreError(f"kernel memory at {address:#x}: no string of less than {limit} bytes")
 
+    def text(self, address: int, default: str = "?") -> str:
+        """`cstring`, or `default` where there is none."""
+        try:
+            return self.cstring(address)
+        except KcoreError:
+            return default
+
     def offset(self, name: str, *paths: str) -> int:
         """Offset in bytes of the first of these members that struct `name` has (names changed with
         releases)."""
         for path in paths:
             key = (name, path)
             if key not in self._offsets:
-                try:
-                    self._offsets[key] = self.types.offset(name, path)
-                except BtfLookupError:
-                    self._offsets[key] = -1
+                self._offsets[key] = self._look_up(name, path)
             if self._offsets[key] >= 0:
                 return self._offsets[key]
         raise BtfLookupError(f"this kernel's struct {name} has no member {' or '.join(paths)}")
+
+    def _look_up(self, name: str, path: str) -> int:
+        """The offset, or -1. All direct members are taken at once: finding a struct by its name is what
+        costs.
+        """
+        try:
+            if name not in self._structs:
+                members = self.types.struct(name).members
+                self._structs[name] = {
+                    m.name: m.bit_offset // 8 for m in members if not (m.bit_offset % 8 or m.bit_size)
+                }
+            direct = self._structs[name].get(path)
+            return self.types.offset(name, path) if direct is None else direct
+        except BtfLookupError:
+            return -1
 
     def has(self, name: str, path: str) -> bool:
         """Whether struct `name` has that member on this kernel."""
