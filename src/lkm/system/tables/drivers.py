@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Drivers, and the devices that are bound to them.
+
+/sys/module/X/drivers is the kernel's own word, but the link is made after probe (`bus_add_driver`,
+drivers/base/bus.c): where probe died, only the bus knows the driver, and a pointer tells whose it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Optional
+
+from lkm.errors import LkmError
+from lkm.names import ModuleName
+from lkm.root import Root
+from lkm.system.files import list_directory, read_link
+from lkm.system.memory import KernelMemory
+from lkm.system.owners import Owners, owned_pointer
+from lkm.system.snapshot import Registration, RegistrationKind
+from lkm.system.tables import driver_core
+
+__all__ = ["read_drivers"]
+
+_FIELDS = ("owner", "probe", "name", "mod_name")
+_MAX_DEVICES = 256
+"""Devices that are listed of one driver."""
+
+
+def read_drivers(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
+    """Each driver of a module (named `BUS:DRIVER`), and each device that is bound to it."""
+    seen = set()
+    for module in owners.modules:
+        for driver in module.drivers:
+            seen.add(driver)
+            source = f"/sys/module/{module.name}/drivers/{driver}"
+            yield from _driver(root, driver, module.name, source)
+    if memory is None or not memory.has_types:
+        return
+    try:
+        for driver, owner in _walk(memory, owners):
+            if driver not in seen:
+                yield from _driver(root, driver, owner, "bus_kset in kernel memory")
+    except LkmError as error:
+        memory.note(f"the drivers of each bus: {error}: only those in /sys/module were read")
+
+
+def _driver(root: Root, name: str, module: ModuleName, source: str) -> Iterator[Registration]:
+    yield Registration(RegistrationKind.DRIVER, name, module, certain=True, source=source)
+    bus, _, driver = name.partition(":")
+    directory = f"/sys/bus/{bus}/drivers/{driver}"
+    for device in _bound(root, directory)[:_MAX_DEVICES]:
+        yield Registration(
+            RegistrationKind.DEVICE,
+            device,
+            module,
+            certain=True,
+            source=f"{directory}/{device}",
+            detail=f"echo {device} > {directory}/unbind",
+        )
+
+
+def _bound(root: Root, directory: str) -> list[str]:
+    """Names of the devices linked in a driver's directory; its other link is `module`."""
+    return [
+        name
+        for name in list_directory(root.join(directory))
+        if name != "module" and "/devices/" in read_link(os.path.join(root.join(directory), name))
+    ]
+
+
+def _walk(memory: KernelMemory, owners: Owners) -> Iterator[tuple[str, ModuleName]]:
+    """`BUS:DRIVER` and module of each driver whose struct lies in, or points into, a module."""
+    size = memory.sizeof("device_driver")
+    for bus, subsystem in driver_core.subsystems(memory, "bus_kset"):
+        for name, driver in driver_core.drivers(memory, subsystem):
+            owner = owners.of(driver)
+            if owner is None:
+                data = memory.read(driver, size)
+                pointer = owned_pointer(memory, owners, "device_driver", data, _FIELDS)
+                owner = pointer.module if pointer else None
+            if owner:
+                yield f"{bus}:{name}", owner

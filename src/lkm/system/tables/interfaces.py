@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Network interfaces: `dev_base_head` of each struct net, and the driver that /sys/class/net tells.
+
+Source: include/linux/netdevice.h, 5.10 to 7.x. /sys/class/net has the reader's namespace only, memory has
+all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Optional
+
+from lkm.errors import LkmError
+from lkm.names import module_name
+from lkm.root import Root
+from lkm.system.files import list_directory, read_link
+from lkm.system.memory import KernelMemory
+from lkm.system.owners import Owners, owned_pointer
+from lkm.system.snapshot import Registration, RegistrationKind
+from lkm.system.tables.namespaces import network_namespaces
+
+__all__ = ["read_interfaces"]
+
+_MAX_INTERFACES = 1 << 16
+_FIELDS = ("netdev_ops", "rtnl_link_ops", "ethtool_ops", "header_ops", "priv_destructor")
+
+
+def read_interfaces(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
+    """Interfaces whose operations, or whose device's driver, belong to a module."""
+    seen = set()
+    if memory is not None and memory.has_types:
+        try:
+            for found in _walk(memory, owners):
+                seen.add((found.name, found.module))
+                yield found
+        except LkmError as error:
+            memory.note(f"network interfaces: {error}: only /sys/class/net was read")
+    known = {module.name for module in owners.modules}
+    for name in list_directory(root.join("/sys/class/net")):
+        path = f"/sys/class/net/{name}/device/driver/module"
+        module = module_name(os.path.basename(read_link(root.join(path))))
+        if module in known and (name, module) not in seen:
+            yield Registration(RegistrationKind.INTERFACE, name, module, certain=True, source=path)
+
+
+def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:
+    link, name = memory.offset("net_device", "dev_list"), memory.offset("net_device", "name")
+    size = max(memory.offset("net_device", field) for field in (*_FIELDS, "dev_list", "name")) + 16
+    initial = memory.symbols.address("init_net")
+    for namespace in network_namespaces(memory):
+        head = namespace + memory.offset("net", "dev_base_head")
+        for node in memory.list_nodes(head, what="dev_base_head", limit=_MAX_INTERFACES):
+            data = memory.read(node - link, size)
+            pointer = owned_pointer(memory, owners, "net_device", data, _FIELDS)
+            if pointer:
+                raw = data[name : name + 16].split(b"\0", 1)[0]
+                yield Registration(
+                    RegistrationKind.INTERFACE,
+                    raw.decode("utf-8", "backslashreplace"),
+                    pointer.module,
+                    certain=True,
+                    source="net_device in kernel memory",
+                    detail="" if namespace == initial else "in another network namespace",
+                )

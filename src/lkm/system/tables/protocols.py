@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""Network protocols: /proc/net/protocols (`proto_seq_printf`, net/core/sock.c), which names the owner."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Optional
+
+from lkm.errors import LkmError
+from lkm.root import Root
+from lkm.system.memory import KernelMemory
+from lkm.system.owners import Owners, read_guarded
+from lkm.system.snapshot import Registration, RegistrationKind
+
+__all__ = ["read_protocols"]
+
+_PATH = "/proc/net/protocols"
+_LINE = re.compile(r"^(\S.*?) +\d+ +(\d+) +-?\d+ +\S+ +\d+ +(?:yes|no) +(\S+) ", re.MULTILINE)
+"""protocol, size, sockets, memory, press, maxhdr, slab, module, and flags."""
+
+
+def read_protocols(root: Root, _memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
+    """Protocols of modules, with the sockets of each in this network namespace."""
+    text, error = read_guarded(root, _PATH)
+    if error:
+        raise LkmError(error)
+    modules = {module.name: module.name for module in owners.modules}
+    for name, sockets, module in _LINE.findall(text):
+        if module in modules:
+            yield Registration(
+                RegistrationKind.PROTOCOL,
+                name,
+                modules[module],
+                certain=True,
+                source=_PATH,
+                users=int(sockets),
+            )
