@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's own list of tasks: struct task_struct, from `init_task` on (include/linux/sched/signal.h)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+from lkm.errors import LkmError
+from lkm.system.memory import KernelMemory
+
+__all__ = ["KernelTask", "find_task", "process_addresses", "read_task"]
+
+_MAX_PROCESSES = 1 << 18
+_MAX_THREADS = 1 << 16
+_COMM = 16
+_PF_EXITING = 0x4
+
+
+class KernelTask(NamedTuple):
+    """Some fields of a struct task_struct. `alive` is False for one that exits, is a zombie or is reaped."""
+
+    address: int
+    tid: int
+    pid: int
+    command: str
+    alive: bool
+
+
+def process_addresses(memory: KernelMemory) -> Iterator[int]:
+    """The thread group leader of each process, init_task (the idle task) left out."""
+    first, link = memory.symbol("init_task"), memory.offset("task_struct", "tasks")
+    for node in memory.list_nodes(first + link, what="the list of tasks", limit=_MAX_PROCESSES):
+        yield node - link
+
+
+def read_task(memory: KernelMemory, address: int) -> KernelTask:
+    """The task at `address`, which must be a task's: there is nothing to tell it by."""
+    raw = memory.read(address + memory.offset("task_struct", "comm"), _COMM)
+    gone = memory.u32(address + memory.offset("task_struct", "exit_state"))
+    leaving = memory.u32(address + memory.offset("task_struct", "flags")) & _PF_EXITING
+    return KernelTask(
+        address=address,
+        tid=memory.i32(address + memory.offset("task_struct", "pid")),
+        pid=memory.i32(address + memory.offset("task_struct", "tgid")),
+        command=raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace"),
+        alive=not gone and not leaving,
+    )
+
+
+def find_task(memory: KernelMemory, address: int) -> Optional[KernelTask]:
+    """The task at `address` if the kernel still has it in its lists, threads included; None for a freed one."""
+    leaders = list(process_addresses(memory))
+    if address in leaders:
+        return read_task(memory, address)
+    try:
+        threads = any(address in _threads(memory, leader) for leader in leaders)
+    except LkmError:
+        return None
+    return read_task(memory, address) if threads else None
+
+
+def _threads(memory: KernelMemory, leader: int) -> list[int]:
+    """The threads of a process: `signal->thread_head`, linked by `thread_node` (3.14 to 7.x)."""
+    signal = memory.pointer(leader + memory.offset("task_struct", "signal"))
+    if not signal:
+        return []
+    head, link = (
+        signal + memory.offset("signal_struct", "thread_head"),
+        memory.offset("task_struct", "thread_node"),
+    )
+    nodes = memory.list_nodes(head, what="the threads of a process", limit=_MAX_THREADS)
+    return [node - link for node in nodes]
