@@ -22,7 +22,7 @@ from lkm.system.files import list_directory, read_bytes, read_link, read_text
 from lkm.system.module_call import ModuleCall, read_module_call
 from lkm.system.snapshot import LoadedModule, ModuleState, Task, TaskFrame
 
-__all__ = ["LOADER_FUNCTIONS", "read_frames", "read_tasks", "why_no_stacks"]
+__all__ = ["LOADER_FUNCTIONS", "read_frames", "read_tasks", "waits_for_module_mutex", "why_no_stacks"]
 
 LOADER_FUNCTIONS = frozenset(
     (
@@ -47,6 +47,7 @@ LOADER_FUNCTIONS = frozenset(
 )
 """Functions of kernel/module and kernel/async.c, 5.10 to 7.x, that make a thread matter here."""
 
+_TAKE_MUTEX = {"m_start", "load_module", "add_unformed_module", "module_patient_check_exists", "free_module"}
 _CALLS = ("finit_module", "init_module", "delete_module")
 _PF_KTHREAD = 0x00200000
 _PAUSE = 0.03  # seconds between two samples
@@ -134,6 +135,17 @@ def _hex(text: str) -> int:
         return int(text, 16)
     except ValueError:
         return 0
+
+
+def waits_for_module_mutex(root: Root, tid: int) -> bool:
+    """Whether that thread sleeps where module_mutex is taken, so that it cannot be the one that holds it.
+
+    None of these functions sleeps for another reason between lock and unlock (kernel/module/main.c, 6.1).
+    """
+    frames = read_frames(read_text(root.join(f"/proc/{tid}/stack")) or "")
+    symbols = [frame.symbol.split(".", 1)[0] for frame in frames]
+    inner = next((name for name in symbols if "mutex_lock" not in name and "schedule" not in name), "")
+    return inner in _TAKE_MUTEX or inner.endswith("sys_delete_module")
 
 
 class _Look:

@@ -10,7 +10,7 @@ import pytest
 
 from lkm.names import ModuleName
 from lkm.system.snapshot import LoadedModule, MemoryRange, ModuleState, TaskFrame
-from lkm.system.tasks import read_frames, read_tasks, why_no_stacks
+from lkm.system.tasks import read_frames, read_tasks, waits_for_module_mutex, why_no_stacks
 from tests.builders import make_module
 from tests.unit.system.trees import Tree
 
@@ -196,3 +196,19 @@ def test_why_no_stacks(tree: Tree) -> None:
 def test_stacks_that_are_refused(tree: Tree) -> None:
     tree.directory("/proc/self/stack")  # EISDIR stands in for EACCES, which root does not get
     assert "root would help" in why_no_stacks(tree.root)
+
+
+@pytest.mark.parametrize(
+    ("stack", "waits"),
+    [
+        ("[<0>] m_start+0x1a/0x30\n[<0>] seq_read_iter+0x1/0x2\n", True),
+        ("[<0>] __mutex_lock.constprop.0+0x1/0x2\n[<0>] load_module+0x1/0x2\n", True),
+        ("[<0>] __do_sys_delete_module.constprop.0+0x1b9/0x310\n", True),
+        (IN_REMOVAL, False),
+        (IN_INIT, False),
+        ("", False),
+    ],
+)
+def test_waiter_for_the_mutex(tree: Tree, stack: str, waits: bool) -> None:
+    tree.write("/proc/50/stack", stack)
+    assert waits_for_module_mutex(tree.root, 50) is waits
