@@ -14,6 +14,7 @@ from typing import Any
 
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.cli.why import as_object
+from lkm.diagnosis.findings import Verdict
 from lkm.errors import LkmError
 from lkm.names import module_name
 from lkm.rescue.plan import Plan
@@ -127,6 +128,9 @@ def _render_plan(plan: Plan) -> list[str]:
     lines = [f"plan: verdict {plan.verdict.value}"]
     for step in plan.steps:
         lines.append(f"  {step.module}: {plain(step.reason)}")
+        if step.verdict is Verdict.REFUSE:
+            lines.append("    nothing is done")
+            continue
         lines += [f"    write {edit}" for edit in step.writes]
         lines.append(
             f"    delete_module({step.module}), its exit {'runs' if step.exit_runs else 'is not called'}"

@@ -115,8 +115,9 @@ def _plan_step(snapshot: Snapshot, name: ModuleName) -> Step:
 
 
 def _plan_edits(layout: Layout | None, module: LoadedModule, diagnosis: Diagnosis) -> tuple[Edit, ...]:
+    """None where plain removal is sound, where nothing is, and where the gate will say what is missing."""
     raw = module.raw
-    if layout is None or raw is None or not module.address:
+    if diagnosis.verdict is Verdict.REFUSE or layout is None or raw is None or not module.address:
         return ()
     edit = _Editor(module.address, layout, raw)
     dead = diagnosis.has(FindingCode.INIT_DIED, FindingCode.EXIT_DIED)
