@@ -79,6 +79,15 @@ class _Type(NamedTuple):
     size_or_type: int
 
 
+class _Steps(dict[int, int]):
+    """Words of a type by its `info`: some hundred different ones occur, so each is worked out once."""
+
+    def __missing__(self, info: int) -> int:
+        size, each = _WORDS[info >> 24 & 31]
+        step = self[info] = size + each * (info & 0xFFFF)
+        return step
+
+
 class Btf:
     """All types of one kernel. Look-ups raise `BtfLookupError` for what is not there, else `BtfError`."""
 
@@ -168,16 +177,13 @@ class Btf:
         This is the one pass over everything, some 100,000 rounds: nothing more belongs in its loop.
         """
         words, end = self._words, len(self._words)
-        starts, names = array("I"), array("I")
-        add_start, add_name, known = starts.append, names.append, _WORDS
+        starts: list[int] = []
+        add_start, steps = starts.append, _Steps()
         at = 0
         try:
             while at < end:
                 add_start(at)
-                add_name(words[at])
-                info = words[at + 1]
-                size, each = known[info >> 24 & 31]
-                at += size + each * (info & 0xFFFF)
+                at += steps[words[at + 1]]
         except KeyError as error:
             raise BtfError(
                 f"{self.name}: type {len(starts)} is of kind {error}, which is not known"
@@ -186,9 +192,10 @@ class Btf:
             at = end + 1
         if at != end:
             raise BtfError(f"{self.name}: type {len(starts)} does not end with the type section")
+        names = array("I", [words[start] for start in starts])
         if names and max(names) >= len(self._strings):
             raise _split(self.name)
-        return starts, names.tobytes()
+        return array("I", starts), names.tobytes()
 
     def _type(self, type_id: int) -> _Type:
         starts = self._index[0]
