@@ -25,7 +25,7 @@ from lkm.rescue.planner import plan_rescue
 from lkm.rescue.proof import Check, prove_gone
 from lkm.rescue.record import Record
 from lkm.root import Root
-from lkm.system.capture import capture
+from lkm.system.capture import capture, capture_modules
 from lkm.system.kmsg import KmsgLine, KmsgTail
 from lkm.system.snapshot import Snapshot
 from lkm.values import encode
@@ -234,7 +234,9 @@ class _Execution:
         return plan, next(refusals(snapshot, plan, force=self._options.force), None)
 
     def _prove(self) -> _Ending:
-        after = capture(self._root)
+        after = capture_modules(self._root)
+        if after.module(self._plan.module) is not None:
+            after = capture(self._root)
         self._collect()
         lines = [line.text for line in self._messages[self._explained :]]
         proof = prove_gone(after, self._plan.module, lines)

@@ -44,7 +44,7 @@ from lkm.system.snapshot import (
 from lkm.system.tasks import read_tasks, waits_for_module_mutex, why_no_stacks
 from lkm.values import decode, encode
 
-__all__ = ["SYMBOLS", "capture"]
+__all__ = ["SYMBOLS", "capture", "capture_modules"]
 
 SYMBOLS = (
     "module_mutex", "modules", "module_wq", "mutex_trylock", "mutex_unlock",
@@ -79,6 +79,18 @@ def capture(root: Root, *, samples: int = 3, seconds: float = _SECONDS) -> Snaps
     of each reader that may block.
     """
     return _Capture(root, samples=samples, seconds=seconds).take()
+
+
+def capture_modules(root: Root, *, seconds: float = _SECONDS) -> Snapshot:
+    """Policy and modules alone, as /sys/module and /proc/modules tell them: quick, for a look afterwards."""
+    modules, proc_error = read_modules(root, seconds=seconds)
+    return Snapshot(
+        release=root.release,
+        machine=os.uname().machine,
+        policy=read_policy(root),
+        modules=modules,
+        proc_modules_error=proc_error,
+    )
 
 
 class _Capture:
