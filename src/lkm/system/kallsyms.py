@@ -21,6 +21,10 @@ from lkm.system.files import read_bytes, read_number
 __all__ = ["Kallsyms", "Symbol", "SymbolsHidden", "read_kallsyms", "read_symbols"]
 
 _VISIBLE = re.compile(rb"^0*[1-9a-fA-F][0-9a-fA-F]* ", re.MULTILINE)
+_MODULE_SYMBOL = re.compile(
+    rb"^([0-9a-f]{16}) [A-Za-z] (?!\$|\.L|__UNIQUE_ID)(\S+)\t\[([^\]\n]+)\]$", re.MULTILINE
+)
+"""Not the mapping symbols of arm64 (`$x`, `$d`) and local labels: these are no names."""
 _REACH = 1 << 20
 """Bytes: an address further than this from the symbol before it belongs to no symbol."""
 
@@ -48,7 +52,8 @@ class Kallsyms:
         tab = data.find(b"\t[")
         self._core_end = len(data) if tab < 0 else data.rfind(b"\n", 0, tab) + 1
         self._data = data
-        self._modules: Optional[list[tuple[int, str, str]]] = None
+        self._found: dict[str, int] = {}
+        self._modules: Optional[list[tuple[bytes, bytes, bytes]]] = None
 
     @property
     def hidden(self) -> bool:
@@ -57,20 +62,11 @@ class Kallsyms:
 
     def address(self, name: str) -> int:
         """Address of the kernel's own symbol of that name (the first, if there are several), or 0."""
-        needle = b" " + name.encode() + b"\n"
-        at = self._data.find(needle, 0, self._core_end)
-        if at < 0:
-            return 0
-        start = self._data.rfind(b"\n", 0, at) + 1
-        return _number(self._data[start:at].split(b" ", 1)[0])
-
-    def addresses(self, name: str) -> list[int]:
-        """Addresses of all the kernel's own symbols of that name, in the file's order."""
-        needle, found, at = b" " + name.encode() + b"\n", [], -1
-        while (at := self._data.find(needle, at + 1, self._core_end)) >= 0:
-            start = self._data.rfind(b"\n", 0, at) + 1
-            found.append(_number(self._data[start:at].split(b" ", 1)[0]))
-        return found
+        if name not in self._found:
+            at = self._data.find(b" " + name.encode() + b"\n", 0, self._core_end)
+            start = self._data.rfind(b"\n", 0, at) + 1 if at >= 0 else 0
+            self._found[name] = _number(self._data[start:at].split(b" ", 1)[0]) if at >= 0 else 0
+        return self._found[name]
 
     def nearest(self, address: int) -> Optional[Symbol]:
         """The symbol that `address` lies in, as far as addresses tell: the last one at or before it."""
@@ -82,7 +78,12 @@ class Kallsyms:
 
     def module_symbols(self, module: str) -> list[tuple[int, str]]:
         """Address and name of each symbol of one module, by address."""
-        return [(start, name) for start, name, owner in self._parsed_modules() if owner == module]
+        wanted = module.encode()
+        return [
+            (_number(start), name.decode("utf-8", "replace"))
+            for start, name, owner in self._parsed_modules()
+            if owner == wanted
+        ]
 
     def _nearest_core(self, address: int) -> Optional[tuple[int, str, str]]:
         """Bisect the sorted part by lines: `low` is always the start of a line whose address is not
@@ -103,20 +104,16 @@ class Kallsyms:
 
     def _nearest_module(self, address: int) -> Optional[tuple[int, str, str]]:
         entries = self._parsed_modules()
-        at = bisect_right(entries, (address, "\U0010ffff", ""))
-        return entries[at - 1] if at else None
+        at = bisect_right(entries, (b"%016x" % address, b"\xff", b""))
+        if not at:
+            return None
+        start, name, module = entries[at - 1]
+        return _number(start), name.decode("utf-8", "replace"), module.decode("utf-8", "replace")
 
-    def _parsed_modules(self) -> list[tuple[int, str, str]]:
-        """(address, name, module), sorted. Mapping symbols of arm64 (`$x`, `$d`) and local labels are no
-        names.
-        """
+    def _parsed_modules(self) -> list[tuple[bytes, bytes, bytes]]:
+        """(address, name, module), sorted; as bytes, since hexadecimal of one width sorts as its number does."""
         if self._modules is None:
-            entries = []
-            for line in self._data[self._core_end :].splitlines():
-                parts = line.decode("utf-8", "replace").split()
-                if len(parts) >= 4 and not parts[2].startswith(("$", ".L", "__UNIQUE_ID")):
-                    entries.append((_number(parts[0].encode()), parts[2], parts[3].strip("[]")))
-            self._modules = sorted(entry for entry in entries if entry[0])
+            self._modules = sorted(_MODULE_SYMBOL.findall(self._data, self._core_end))
         return self._modules
 
 

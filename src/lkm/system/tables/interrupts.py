@@ -8,8 +8,9 @@ The descriptors are in the radix tree `irq_desc_tree` until 6.4, in the maple tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from lkm.errors import LkmError
 from lkm.root import Root
 from lkm.system.files import list_directory
 from lkm.system.memory import KernelMemory
@@ -27,9 +28,15 @@ def read_interrupts(root: Root, memory: KernelMemory, owners: Owners) -> Iterato
     """Actions whose handler, thread, cookie or name lies in a module."""
     action_at, link = memory.offset("irq_desc", "action"), memory.offset("irqaction", "next")
     size, name = memory.sizeof("irqaction"), memory.offset("irqaction", "name")
-    for number in sorted(int(each) for each in list_directory(root.join("/proc/irq")) if each.isdigit()):
-        descriptor = _descriptor(memory, number)
-        first = memory.pointer(descriptor + action_at) if descriptor else 0
+    load, tree = _tree(memory)
+    missing = []
+    numbers = sorted(int(each) for each in list_directory(root.join("/proc/irq")) if each.isdigit())
+    for number in numbers:
+        descriptor = load(memory, tree, number)
+        if not descriptor:
+            missing.append(number)
+            continue
+        first = memory.pointer(descriptor + action_at)
         for action in memory.chain(first, offset=link, what=f"irq {number}", limit=_MAX_ACTIONS):
             data = memory.read(action, size)
             pointer = owned_pointer(memory, owners, "irqaction", data, _FIELDS)
@@ -42,12 +49,14 @@ def read_interrupts(root: Root, memory: KernelMemory, owners: Owners) -> Iterato
                     source="irq_desc in kernel memory",
                     detail=f"irq {number}, {describe(memory, pointer)}",
                 )
+    if missing and len(missing) == len(numbers):
+        raise LkmError("none of the interrupts in /proc/irq has a descriptor in kernel memory")
 
 
-def _descriptor(memory: KernelMemory, number: int) -> int:
-    if memory.symbols.address("sparse_irqs"):
-        return maple_load(memory, memory.symbol("sparse_irqs"), number)
-    return xarray_load(memory, memory.symbol("irq_desc_tree"), number)
+def _tree(memory: KernelMemory) -> tuple[Callable[[KernelMemory, int, int], int], int]:
+    """The tree of descriptors, and how to look up in it."""
+    tree = memory.symbols.address("sparse_irqs")
+    return (maple_load, tree) if tree else (xarray_load, memory.symbol("irq_desc_tree"))
 
 
 def interrupt_names(root: Root) -> Iterator[tuple[str, str]]:

@@ -34,5 +34,6 @@ def read_protocols(root: Root, _memory: Optional[KernelMemory], owners: Owners) 
                 modules[module],
                 certain=True,
                 source=_PATH,
+                detail="sockets, those of the kernel itself among them",
                 users=int(sockets),
             )

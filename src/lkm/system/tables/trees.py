@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Look-ups by index in the kernel's trees: XArray (also under its old name radix tree) and maple tree.
 
-Source: include/linux/xarray.h (`xa_is_node`, `xa_to_node`), lib/maple_tree.c (`mtree_range_walk`), 5.10 to
-7.x.
+Source: include/linux/xarray.h (`xa_is_node`, `xa_to_node`) and lib/maple_tree.c (`mtree_range_walk`,
+`mte_to_node`), 5.10 to 7.x.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def maple_load(memory: KernelMemory, tree: int, index: int) -> int:
         if kind is None:
             raise LkmError(f"the tree at {tree:#x} has a node of an unknown kind")
         name, leaf = kind
-        node = entry & ~0xFF
+        node = entry & ~0xFF  # below: the kind and, except in the root, MAPLE_ENODE_NULL; nodes are aligned
         slots = memory.types.member_size(name, "slot") // 8
         pivots = memory.words(node + memory.offset(name, "pivot"), slots - 1)
         slot = slots - 1
@@ -72,6 +72,4 @@ def maple_load(memory: KernelMemory, tree: int, index: int) -> int:
         entry = memory.u64(node + memory.offset(name, "slot") + 8 * slot)
         if leaf:
             return _as_pointer(entry)
-        if not _is_node(entry):
-            return 0
     raise KcoreError(f"the tree at {tree:#x} is deeper than {_MAX_DEPTH}")
