@@ -33,6 +33,7 @@ help:  ## this list
 		printf 'make %-10s %s\n' "$$name" "$$text"; done
 
 setup: packages $(VENV)/.installed  ## install what is missing: Debian packages, .venv with lkm and its tools
+	@[ "$(MAKECMDGOALS)" != setup ] || echo "ready: $(VENV)/bin/lkm"
 
 # Asked every time: dpkg-query answers at once, and a stamp would not know of a package that was removed.
 packages:
