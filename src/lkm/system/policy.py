@@ -87,16 +87,25 @@ def _flag(root: Root, path: str) -> Optional[bool]:
 
 
 def _privilege(root: Root) -> tuple[int, Optional[bool]]:
-    """The effective user, and whether it has CAP_SYS_MODULE (/proc/self/status)."""
+    """The effective user, and whether it has CAP_SYS_MODULE for this machine (/proc/self/status)."""
     fields = {}
     for line in (read_text(root.join("/proc/self/status")) or "").splitlines():
         name, _, value = line.partition(":")
         fields[name] = value.split()
     try:
-        capable: Optional[bool] = bool(int(fields["CapEff"][0], 16) >> _CAP_SYS_MODULE & 1)
-        return int(fields["Uid"][1]), capable
+        capable = bool(int(fields["CapEff"][0], 16) >> _CAP_SYS_MODULE & 1)
+        return int(fields["Uid"][1]), capable and not _in_user_namespace(root)
     except (KeyError, IndexError, ValueError):
         return os.geteuid(), None
+
+
+def _in_user_namespace(root: Root) -> bool:
+    """Whether this is not the first user namespace: there, capabilities do not reach modules.
+
+    Only the first one maps all ids to themselves; one that does so too would be taken for it.
+    """
+    words = (read_text(root.join("/proc/self/uid_map")) or "").split()
+    return bool(words) and words != ["0", "0", "4294967295"]
 
 
 def _module_unload(root: Root, config: dict[str, str]) -> Optional[bool]:

@@ -35,6 +35,17 @@ def test_privilege(tree: Tree, caps: str, capable: bool) -> None:
     assert (found.euid, found.cap_sys_module, found.loadable) == (42, capable, False)
 
 
+@pytest.mark.parametrize(
+    ("uid_map", "capable"), [("         0          0 4294967295\n", True), ("0 100000 65536\n", False)]
+)
+def test_capability_in_a_user_namespace_does_not_reach_modules(
+    tree: Tree, uid_map: str, capable: bool
+) -> None:
+    tree.write("/proc/self/status", STATUS.format(euid=0, caps="000001ffffffffff"))
+    tree.write("/proc/self/uid_map", uid_map)
+    assert read_policy(tree.root).cap_sys_module is capable
+
+
 def test_switches(tree: Tree) -> None:
     tree.write("/proc/modules", "")
     for name, value in (
