@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lkm.errors import UsageError
 
 if TYPE_CHECKING:
-    from lkm.lab.vm import Guest
+    from lkm.lab.vm import Guest, GuestDied
 
 __all__ = ["configure", "run"]
 
@@ -25,6 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lkm lab`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _configure_run(actions.add_parser("run", help="run one command in a guest", allow_abbrev=False))
+    shell = actions.add_parser("shell", help="an interactive shell in a guest", allow_abbrev=False)
+    _guest_arguments(shell)
     kernels = actions.add_parser("kernels", help="list, fetch or remove kernels", allow_abbrev=False)
     kernels.add_argument("what", nargs="?", choices=["list", "fetch", "remove"], default="list")
     kernels.add_argument("names", nargs="*", metavar="KERNEL", help="a series (6.1) or an exact uname -r")
@@ -40,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one action; the exit code of `run` and `shell` is their command's."""
-    actions = {"run": _run, "kernels": _kernels, "build": _build, "demo": _demo}
+    actions = {"run": _run, "shell": _shell, "kernels": _kernels, "build": _build, "demo": _demo}
     return actions[arguments.action](arguments)
 
 
@@ -81,6 +83,22 @@ def _progress(line: str) -> None:
     print(f"lab: {line}", file=sys.stderr, flush=True)
 
 
+def _shell(arguments: argparse.Namespace) -> int:
+    from lkm.lab.terminal import run_interactive
+    from lkm.lab.vm import GuestDied
+
+    try:
+        with _guest(arguments) as guest:
+            return run_interactive(guest, ["bash"], stdin=0, on_output=_write_through)
+    except GuestDied as error:
+        return _report_death(error)
+
+
+def _report_death(error: GuestDied) -> int:
+    print(f"lkm: {error.message}; the end of its console:\n{error.last_lines()}", file=sys.stderr)
+    return GUEST_DIED
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from lkm.lab.vm import GuestDied, GuestTimeout
 
@@ -94,8 +112,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"lkm: {error}", file=sys.stderr)
         return TIMED_OUT
     except GuestDied as error:
-        print(f"lkm: {error.message}; the end of its console:\n{error.last_lines()}", file=sys.stderr)
-        return GUEST_DIED
+        return _report_death(error)
 
 
 def _guest(arguments: argparse.Namespace) -> Guest:

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from lkm.errors import LabError
 from lkm.lab.cache import Progress, cache_dir, content_key, locked
-from lkm.lab.delivery import write_delivery
+from lkm.lab.delivery import PACKAGE_SIZE, SHARE_SIZE, package_image, share_image, sparse_file
 from lkm.lab.kernels import Kernel
-from lkm.lab.machine import DELIVERY_SIZE, Hardware, Machine, scratch_directory, sparse_file
+from lkm.lab.machine import Hardware, Machine, scratch_directory
 from lkm.lab.process import run_tool
 from lkm.lab.rootfs import base_initramfs
 from lkm.lab.session import GuestDied, GuestTimeout, Session
@@ -32,12 +32,11 @@ def qemu_version() -> str:
 
 
 def describe_hardware(kernel: Kernel, *, memory: int, append: str = "", progress: Progress) -> Hardware:
-    """The machine that boots `kernel`; its delivery disk is still to be named."""
+    """The machine that boots `kernel`."""
     hardware = Hardware(
         kernel=kernel.file("vmlinuz"),
         initrd=_initrd(kernel, progress),
         modules=kernel.file("modules.img"),
-        delivery="",
         memory=memory,
         append=append,
     )
@@ -45,16 +44,22 @@ def describe_hardware(kernel: Kernel, *, memory: int, append: str = "", progress
 
 
 def start_session(hardware: Hardware, *, share: str | None, deliver: bool) -> Session:
-    """Start QEMU with a delivery disk of its own, blank if there is nothing to `deliver`."""
+    """Start QEMU with disks of its own, blank where there is nothing to `deliver`."""
     directory = scratch_directory()
     try:
-        delivery = os.path.join(directory, "delivery")
-        filled = 0
+        disk = os.path.join(directory, "share")
+        mounts = {}
         if deliver:
-            filled = write_delivery(delivery, share)
+            mounts["/dev/vdb"] = "/usr/lib/lkm"
+            package = package_image()
         else:
-            sparse_file(delivery, DELIVERY_SIZE)
-        return Session(Machine.start(replace(hardware, delivery=delivery), directory), filled)
+            package = sparse_file(os.path.join(directory, "package"), PACKAGE_SIZE)
+        if share is not None:
+            mounts["/dev/vdc"] = "/share"
+            share_image(share, disk)
+        else:
+            sparse_file(disk, SHARE_SIZE)
+        return Session(Machine.start(replace(hardware, package=package, share=disk), directory), mounts)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise

@@ -1,97 +1,99 @@
 # SPDX-License-Identifier: MIT
-"""What each guest gets of its own, as a tar on a disk: lkm as it is now, and a copy of a host directory."""
+"""What each guest gets of its own: lkm as it is now, and a writable copy of a directory of the host.
+
+Both come as ext4 images on disks that were blank when the template booted: one `mount` each, nothing to unpack.
+"""
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import py_compile
+import shutil
 import sys
-import tarfile
 import tempfile
 
 import lkm
 from lkm.errors import LabError, UsageError
 from lkm.lab.cache import cache_dir, content_key
-from lkm.lab.machine import DELIVERY_SIZE
+from lkm.lab.image import make_ext4, tree_size
 
-__all__ = ["write_delivery"]
+__all__ = ["PACKAGE_SIZE", "SHARE_SIZE", "package_image", "share_image", "sparse_file"]
 
-BLOCK = tarfile.BLOCKSIZE
+PACKAGE_SIZE = 32 << 20
+SHARE_SIZE = 4 << 30
+"""Bytes of the two disks: the same in a template and in all its clones. The files are sparse."""
+
+SHARE_ROOM = 256
+"""MB that a guest can write to /share beyond what is there."""
 
 
-def write_delivery(path: str, share: str | None) -> int:
-    """Write the delivery disk at `path`: the package in `usr/lib/lkm`, the directory `share` in `share`.
-
-    Returns how many bytes it fills.
-    """
-    if share is not None and not os.path.isdir(share):
-        raise UsageError(f"--share: {share} is not a directory")
+def sparse_file(path: str, size: int) -> str:
+    """A file of `size` bytes, all of them zero and none of them stored; returns `path`."""
     with open(path, "wb") as stream:
-        with open(_package_tar(), "rb") as package:
-            stream.write(package.read())
-        if share is not None:
-            with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
-                archive.add(share, "share", filter=_as_root)
-        stream.write(bytes(2 * BLOCK))
-        filled = stream.tell()
-        if filled > DELIVERY_SIZE:
-            raise LabError(
-                f"{share} does not fit into a guest", remedy=f"share less than {DELIVERY_SIZE >> 20} MB"
-            )
-        stream.truncate(DELIVERY_SIZE)
-    return filled
+        os.truncate(stream.fileno(), size)
+    return path
 
 
-def _package_tar() -> str:
-    """A tar of the package with its byte code, without the end mark; kept until a source changes."""
+def share_image(source: str, path: str) -> str:
+    """An image of the directory `source` at `path`. Raises UsageError if it is none, LabError if it is too large."""
+    if not os.path.isdir(source):
+        raise UsageError(f"--share: {source} is not a directory")
+    if tree_size(source) > SHARE_SIZE * 3 // 4 - (SHARE_ROOM << 20):
+        raise LabError(f"{source} does not fit into a guest", remedy="share a smaller directory")
+    make_ext4(source, path, room=SHARE_ROOM)
+    os.truncate(path, SHARE_SIZE)
+    return path
+
+
+def package_image() -> str:
+    """An image of the package with its byte code; made again when a source has changed."""
     top = os.path.dirname(os.path.abspath(lkm.__file__))
     sources = []
     for directory, subdirectories, names in os.walk(top):
         subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
         sources += [os.path.join(directory, name) for name in sorted(names) if not name.startswith(".")]
-    states = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in sources]
-    path = os.path.join(cache_dir("package"), content_key(sys.version, states))
+    # A source may be an editor's, and gone again.
+    statuses = [(path, os.stat(path)) for path in sources if os.path.exists(path)]
+    states = [(path, status.st_mtime_ns, status.st_size) for path, status in statuses]
+    home = cache_dir("package")
+    path = os.path.join(home, f"{content_key(__file__, sys.version, states)}.img")
     if not os.path.exists(path):
-        data = _tar_of_package(top, sources)
-        with tempfile.NamedTemporaryFile(dir=cache_dir("package"), delete=False) as stream:
-            stream.write(data)
-        os.replace(stream.name, path)
-        _prune(os.path.dirname(path), keep=8)
+        with tempfile.TemporaryDirectory(prefix="lkm-package-") as stage:
+            _stage_package(top, sources, os.path.join(stage, "lkm"))
+            descriptor, scratch = tempfile.mkstemp(prefix=".new-", dir=home)
+            os.close(descriptor)
+            make_ext4(stage, scratch)
+            os.truncate(scratch, PACKAGE_SIZE)
+            os.replace(scratch, path)
+        _prune(home, keep=8)
     return path
 
 
-def _tar_of_package(top: str, sources: list[str]) -> bytes:
-    buffer = io.BytesIO()
-    # Never closed: the share's members follow, and then the end mark.
-    archive = tarfile.TarFile(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT)
+def _stage_package(top: str, sources: list[str], stage: str) -> None:
     tag = sys.implementation.cache_tag
-    with tempfile.TemporaryDirectory(prefix="lkm-pyc-") as scratch:
-        for path in sources:
-            inside = f"usr/lib/lkm/lkm/{os.path.relpath(path, top)}"
-            archive.add(path, inside, filter=_as_root)
-            if path.endswith(".py"):
-                compiled = os.path.join(scratch, "x.pyc")
-                # Unchecked: the guest's interpreter never looks at the source.
-                mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-                try:
-                    py_compile.compile(path, compiled, f"/{inside}", doraise=True, invalidation_mode=mode)
-                except py_compile.PyCompileError:
-                    continue  # a source that is being edited: the guest will say what is wrong with it
-                directory, name = os.path.split(inside)
-                archive.add(compiled, f"{directory}/__pycache__/{name[:-3]}.{tag}.pyc", filter=_as_root)
-    return buffer.getvalue()
-
-
-def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
-        return None
-    member.uid = member.gid = 0
-    member.uname = member.gname = "root"
-    return member
+    for path in sources:
+        relative = os.path.relpath(path, top)
+        target = os.path.join(stage, relative)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        try:
+            shutil.copy(path, target)
+        except FileNotFoundError:
+            continue
+        if path.endswith(".py"):
+            directory, name = os.path.split(target)
+            compiled = f"{directory}/__pycache__/{name[:-3]}.{tag}.pyc"
+            # Unchecked: the guest's interpreter does not look at the source's date.
+            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            # A source that is being edited may not compile: quiet, the guest will say what is wrong with it.
+            py_compile.compile(
+                target, compiled, f"/usr/lib/lkm/lkm/{relative}", invalidation_mode=mode, quiet=2
+            )
 
 
 def _prune(directory: str, *, keep: int) -> None:
-    paths = sorted((entry.path for entry in os.scandir(directory)), key=lambda path: os.stat(path).st_mtime)
-    for path in paths[:-keep]:
-        os.unlink(path)
+    """Delete all but the newest; a guest that runs keeps its open file."""
+    entries = [entry for entry in os.scandir(directory) if entry.name.endswith(".img")]
+    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime)[:-keep]:
+        with contextlib.suppress(FileNotFoundError):  # another process prunes too
+            os.unlink(entry.path)

@@ -26,7 +26,7 @@ __all__ = ["Completed", "Guest", "GuestDied", "GuestTimeout"]
 MEMORY = 512
 """MB that a guest has by default."""
 
-ANSWER_GRACE = 10.0
+ANSWER_GRACE = 5.0
 """Seconds after a command's time-out in which the agent has to report it; after that the guest hangs."""
 
 

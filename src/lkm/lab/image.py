@@ -30,6 +30,9 @@ A kernel may have some of them built in.
 """
 
 
+FEATURES = "none,dir_index,extent,extra_isize,filetype,large_file,sparse_super"
+
+
 def unpack_image(deb: str, release: str, destination: str, facts: Mapping[str, str]) -> None:
     """Make an image directory in `destination` of the image package `deb`; `facts` go into its manifest."""
     with tempfile.TemporaryDirectory(prefix="unpack-", dir=os.path.dirname(destination)) as tree:
@@ -47,10 +50,13 @@ def unpack_image(deb: str, release: str, destination: str, facts: Mapping[str, s
     write_manifest(destination, facts)
 
 
-def make_ext4(tree: str, image: str) -> None:
-    """An ext4 image of a directory, without root and without a journal (it is mounted read-only)."""
+def make_ext4(tree: str, image: str, *, room: int = 8) -> None:
+    """An ext4 image of a directory with `room` MB to spare; needs no root.
+
+    It has no journal, and only features that every kernel of the lab knows, whatever mke2fs defaults to.
+    """
     size = tree_size(tree)
-    mebibytes = size * 115 // 100 // (1 << 20) + 8
+    mebibytes = size * 115 // 100 // (1 << 20) + room
     options = "lazy_itable_init=1,root_owner=0:0"
     run_tool(
         [
@@ -59,7 +65,7 @@ def make_ext4(tree: str, image: str) -> None:
             "-t",
             "ext4",
             "-O",
-            "^has_journal",
+            FEATURES,
             "-m",
             "0",
             "-E",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -16,10 +15,7 @@ from lkm.errors import LabError
 from lkm.lab.monitor import Monitor
 from lkm.lab.process import find_tool
 
-__all__ = ["DELIVERY_SIZE", "Hardware", "Machine"]
-
-DELIVERY_SIZE = 1 << 30
-"""Bytes of the delivery disk: the same in a template and in all its clones; a sparse file."""
+__all__ = ["Hardware", "Machine"]
 
 PANIC = re.compile(rb"Kernel panic - not syncing")
 COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 log_buf_len=4M net.ifnames=0"
@@ -33,7 +29,8 @@ class Hardware:
     kernel: str
     initrd: str
     modules: str
-    delivery: str
+    package: str = ""
+    share: str = ""
     memory: int = 512
     append: str = ""
     accelerator: str = "tcg"
@@ -58,9 +55,11 @@ class Hardware:
             "-append", f"{COMMAND_LINE} {self.append}".strip(),
             "-blockdev", f"{disk},node-name=modules,filename={_escape(self.modules)}",
             "-device", "virtio-blk-pci,drive=modules,addr=4",
-            "-blockdev", f"{disk},node-name=delivery,filename={_escape(self.delivery)}",
-            "-device", "virtio-blk-pci,drive=delivery,addr=5",
-            "-device", "virtio-serial-pci,addr=6",
+            "-blockdev", f"{disk},node-name=package,filename={_escape(self.package)}",
+            "-device", "virtio-blk-pci,drive=package,addr=5",
+            "-blockdev", f"driver=file,locking=off,node-name=share,filename={_escape(self.share)}",
+            "-device", "virtio-blk-pci,drive=share,addr=6",
+            "-device", "virtio-serial-pci,addr=7",
             "-device", "virtserialport,chardev=agent,name=lkm.agent",
             *(["-incoming", "defer"] if self.incoming else []),
         ]  # fmt: skip
@@ -156,13 +155,6 @@ class Machine:
 def scratch_directory() -> str:
     """A directory for one machine."""
     return tempfile.mkdtemp(prefix="lkm-lab-")
-
-
-def sparse_file(path: str, size: int) -> str:
-    """A file of `size` bytes, all of them zero and none of them stored; returns `path`."""
-    with open(path, "wb") as stream:
-        os.truncate(stream.fileno(), size)
-    return path
 
 
 def _escape(path: str) -> str:

@@ -93,6 +93,8 @@ def _fill(stage: str) -> None:
     shutil.copyfile(f"{HERE}/agent.py", f"{stage}/usr/lib/lkm-lab/agent.py")
     _write(f"{stage}/init", _read(f"{HERE}/init.sh"), mode=0o755)
     _write(f"{stage}/usr/local/bin/lkm", LKM_SCRIPT, mode=0o755)
+    if os.path.isdir("/lib/terminfo"):
+        shutil.copytree("/lib/terminfo", f"{stage}/usr/lib/terminfo")
     _write(f"{stage}/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
     _write(f"{stage}/etc/group", "root:x:0:\n")
     _write(f"{stage}/etc/hosts", "127.0.0.1 localhost lab\n")

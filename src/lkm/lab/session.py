@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import queue
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -56,10 +57,10 @@ class GuestTimeout(LabError):
 class Session:
     """One guest that runs."""
 
-    def __init__(self, machine: Machine, delivered: int) -> None:
-        """`delivered`: how many bytes of the delivery disk hold something."""
+    def __init__(self, machine: Machine, mounts: Mapping[str, str]) -> None:
+        """`mounts`: device → directory, for the disks that hold something."""
         self.machine = machine
-        self.delivered = delivered
+        self.mounts = dict(mounts)
         self.channel = Channel(machine.agent)
 
     def next_frame(self, frames: queue.SimpleQueue[Frame], deadline: float) -> Frame:
@@ -99,13 +100,13 @@ class Session:
             self.channel.forget(number)
 
     def adopt(self) -> None:
-        """Make a fresh guest one of its own: the clock, the random pool, the delivery disk."""
+        """Make a fresh guest one of its own: the clock, the random pool, its disks."""
         complaints = bytearray()
-        header = {"do": "adopt", "time": time.time(), "delivery": self.delivered}
+        header = {"do": "adopt", "time": time.time(), "mounts": self.mounts}
         code, _ = self.request(header, os.urandom(256), 60, lambda _, data: complaints.extend(data))
         if code:
             lines = complaints.decode(errors="replace").strip().splitlines() or [f"exit code {code}"]
-            raise LabError(f"the guest cannot unpack what it was given: {lines[-1]}")
+            raise LabError(f"the guest cannot mount what it was given: {lines[-1]}")
 
     def close(self) -> None:
         """End the guest."""

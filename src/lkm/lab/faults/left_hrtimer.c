@@ -18,9 +18,9 @@ static unsigned int ticks;
 module_param(ticks, uint, 0444);
 MODULE_PARM_DESC(ticks, "how often it fired so far: read only");
 
-static struct hrtimer left_timer;
+static struct hrtimer left_clock;
 
-static enum hrtimer_restart left_tick(struct hrtimer *timer)
+static enum hrtimer_restart left_hrtimer_tick(struct hrtimer *timer)
 {
 	ticks++;
 	hrtimer_forward_now(timer, ms_to_ktime(period));
@@ -32,19 +32,19 @@ static int __init left_hrtimer_init(void)
 	if (!period)
 		return -EINVAL;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-	hrtimer_setup(&left_timer, left_tick, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	hrtimer_setup(&left_clock, left_hrtimer_tick, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
 #else
-	hrtimer_init(&left_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
-	left_timer.function = left_tick;
+	hrtimer_init(&left_clock, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	left_clock.function = left_hrtimer_tick;
 #endif
-	hrtimer_start(&left_timer, ms_to_ktime(period), HRTIMER_MODE_REL);
+	hrtimer_start(&left_clock, ms_to_ktime(period), HRTIMER_MODE_REL);
 	die_if_asked();
 	return 0;
 }
 
 static void __exit left_hrtimer_exit(void)
 {
-	hrtimer_cancel(&left_timer);
+	hrtimer_cancel(&left_clock);
 }
 
 module_init(left_hrtimer_init);
