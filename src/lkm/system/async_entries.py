@@ -82,9 +82,9 @@ def _worker_stacks(root: Root) -> list[str]:
 
 
 def _entry(memory: KernelMemory, owners: Owners, stacks: list[str], entry: _Entry) -> AsyncEntry:
-    symbol = memory.symbolize(entry.function)
-    name = symbol.name if symbol else f"{entry.function:#x}"
     module: Optional[ModuleName] = owners.of(entry.function)
+    symbol = memory.symbolize(entry.function, module or "")
+    name = symbol.name if symbol else f"{entry.function:#x}"
     if module is None and symbol and symbol.module:
         module = next((each.name for each in owners.modules if each.name == symbol.module), None)
     running = entry.queued or any(f"] {name}+" in stack for stack in stacks)

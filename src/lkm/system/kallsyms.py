@@ -53,7 +53,7 @@ class Kallsyms:
         self._core_end = len(data) if tab < 0 else data.rfind(b"\n", 0, tab) + 1
         self._data = data
         self._found: dict[str, int] = {}
-        self._modules: Optional[list[tuple[bytes, bytes, bytes]]] = None
+        self._modules: dict[str, list[tuple[bytes, bytes, bytes]]] = {}
 
     @property
     def hidden(self) -> bool:
@@ -68,22 +68,22 @@ class Kallsyms:
             self._found[name] = _number(self._data[start:at].split(b" ", 1)[0]) if at >= 0 else 0
         return self._found[name]
 
-    def nearest(self, address: int) -> Optional[Symbol]:
-        """The symbol that `address` lies in, as far as addresses tell: the last one at or before it."""
-        found = [entry for entry in (self._nearest_core(address), self._nearest_module(address)) if entry]
-        if not found:
+    def nearest(self, address: int, module: str = "") -> Optional[Symbol]:
+        """The symbol that `address` lies in, as far as addresses tell: the last one at or before it.
+
+        If it is known to lie in `module`, only the symbols of that one are looked at, which is faster.
+        """
+        found = [self._nearest_module(address, module)]
+        if not module:
+            found.append(self._nearest_core(address))
+        best = max((entry for entry in found if entry), key=lambda entry: entry[0], default=None)
+        if best is None or address - best[0] >= _REACH:
             return None
-        start, name, module = max(found, key=lambda entry: entry[0])
-        return Symbol(name, address - start, module) if address - start < _REACH else None
+        return Symbol(best[1], address - best[0], best[2])
 
     def module_symbols(self, module: str) -> list[tuple[int, str]]:
         """Address and name of each symbol of one module, by address."""
-        wanted = module.encode()
-        return [
-            (_number(start), name.decode("utf-8", "replace"))
-            for start, name, owner in self._parsed_modules()
-            if owner == wanted
-        ]
+        return [(_number(start), _text(name)) for start, name, _ in self._parsed(module)]
 
     def _nearest_core(self, address: int) -> Optional[tuple[int, str, str]]:
         """Bisect the sorted part by lines: `low` is always the start of a line whose address is not
@@ -102,19 +102,31 @@ class Kallsyms:
                 high = start
         return best
 
-    def _nearest_module(self, address: int) -> Optional[tuple[int, str, str]]:
-        entries = self._parsed_modules()
+    def _nearest_module(self, address: int, module: str) -> Optional[tuple[int, str, str]]:
+        entries = self._parsed(module)
         at = bisect_right(entries, (b"%016x" % address, b"\xff", b""))
         if not at:
             return None
-        start, name, module = entries[at - 1]
-        return _number(start), name.decode("utf-8", "replace"), module.decode("utf-8", "replace")
+        start, name, owner = entries[at - 1]
+        return _number(start), _text(name), _text(owner)
 
-    def _parsed_modules(self) -> list[tuple[bytes, bytes, bytes]]:
-        """(address, name, module), sorted; as bytes, since hexadecimal of one width sorts as its number does."""
-        if self._modules is None:
-            self._modules = sorted(_MODULE_SYMBOL.findall(self._data, self._core_end))
-        return self._modules
+    def _parsed(self, module: str) -> list[tuple[bytes, bytes, bytes]]:
+        """(address, name, module) of one module, or of all for "", sorted; as bytes, since hexadecimal of one
+        width sorts as its number does. The lines of a module stand together."""
+        if module not in self._modules:
+            start, end = self._core_end, len(self._data)
+            if module:
+                mark = f"\t[{module}]\n".encode()
+                first = self._data.find(mark, start)
+                start = self._data.rfind(b"\n", 0, first) + 1 if first >= 0 else end
+                end = self._data.rfind(mark, start) + len(mark) if first >= 0 else end
+            found = _MODULE_SYMBOL.findall(self._data, start, end)
+            self._modules[module] = sorted(each for each in found if not module or each[2] == module.encode())
+        return self._modules[module]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _number(text: bytes) -> int:

@@ -206,10 +206,11 @@ class KernelMemory:
             )
         return self._addresses[name]
 
-    def symbolize(self, address: int) -> Optional[Symbol]:
-        """The symbol that `address` lies in, or None where symbols are hidden or none is near."""
+    def symbolize(self, address: int, module: str = "") -> Optional[Symbol]:
+        """The symbol that `address` lies in (of `module`, if that is known), or None where symbols are hidden or
+        none is near."""
         try:
-            return self.symbols.nearest(address)
+            return self.symbols.nearest(address, module)
         except LkmError:
             return None
 

@@ -76,7 +76,7 @@ def _pointers(
 
 def describe(memory: KernelMemory, pointer: Pointer) -> str:
     """`handler left_handler [left_irq]`: the field, and the symbol that it points to."""
-    return f"{pointer.field} {memory.symbolize(pointer.address) or hex(pointer.address)}"
+    return f"{pointer.field} {memory.symbolize(pointer.address, pointer.module) or hex(pointer.address)}"
 
 
 def read_guarded(root: Root, path: str, *, seconds: float = _SECONDS) -> tuple[str, str]:
