@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""The gate: what forbids a rescue, each with its reason and the way on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lkm.errors import NeedsRoot, Refused
+from lkm.rescue.gate import check_gate, refusals
+from lkm.rescue.planner import plan_rescue
+from lkm.system.snapshot import LoadedModule, ModuleState, Proof, RawModule, RegistrationKind, Snapshot
+from tests.snapshots import LAYOUT, SIBLING, make_module, make_registration, make_snapshot, name
+
+DEAD = make_module("x", ModuleState.COMING)
+
+
+def reasons(snapshot: Snapshot, *, force: bool = False) -> list[str]:
+    plan = plan_rescue(snapshot, name("x"))
+    return [refusal.reason for refusal in refusals(snapshot, plan, force=force)]
+
+
+def test_a_sound_plan_passes() -> None:
+    assert reasons(make_snapshot(DEAD)) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"loadable": False}, "no loadable modules"),
+        ({"modules_disabled": True}, "modules_disabled"),
+        ({"module_unload": False}, "CONFIG_MODULE_UNLOAD"),
+        ({"lockdown": "integrity"}, "locked down"),
+        ({"lockdown": "confidentiality"}, "locked down"),
+        ({"sig_enforce": True}, "signed modules only"),
+        ({"ima_appraises_modules": True}, "IMA"),
+        ({"loadpin": True}, "LoadPin"),
+    ],
+)
+def test_policy_is_respected(policy: dict[str, object], reason: str) -> None:
+    machine = make_snapshot(DEAD)
+    machine = replace(machine, policy=replace(machine.policy, **policy))  # type: ignore[arg-type]
+    found = reasons(machine)
+    assert any(reason in line for line in found), found
+
+
+def test_policy_about_signatures_is_no_matter_where_nothing_is_edited() -> None:
+    machine = make_snapshot(make_module("x"))
+    machine = replace(machine, policy=replace(machine.policy, sig_enforce=True, lockdown="integrity"))
+    assert reasons(machine) == []
+
+
+@pytest.mark.parametrize("policy", [{"euid": 1000}, {"cap_sys_module": False}])
+def test_without_the_privilege_root_would_help(policy: dict[str, object]) -> None:
+    machine = make_snapshot(DEAD)
+    machine = replace(machine, policy=replace(machine.policy, **policy))  # type: ignore[arg-type]
+    with pytest.raises(NeedsRoot):
+        check_gate(machine, plan_rescue(machine, name("x")))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sibling": None, "layout_error": "no file of this release"}, "no file of this release"),
+        ({"sibling": replace(SIBLING, intree=False)}, "no in-tree module"),
+        ({"sibling": replace(SIBLING, build_matches=False)}, "another build"),
+        ({"layout": None, "layout_error": "no BTF"}, "no BTF"),
+        ({"layout": replace(LAYOUT, disagreement="refcnt 856 and 864")}, "disagree"),
+        ({"layout": replace(LAYOUT, proofs=())}, "could not be proved"),
+        (
+            {"layout": replace(LAYOUT, proofs=(Proof(name("h"), holds=False, detail="name"),))},
+            "does not hold",
+        ),
+        ({"symbols": {}}, "kallsyms"),
+    ],
+)
+def test_what_is_not_understood_is_not_edited(change: dict[str, object], reason: str) -> None:
+    found = reasons(replace(make_snapshot(DEAD), **change))  # type: ignore[arg-type]
+    assert any(reason in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        replace(DEAD, raw=None),
+        replace(DEAD, address=0),
+        replace(DEAD, raw=RawModule("somebody_else", 1, 2, 3, 4)),
+        replace(DEAD, in_sysfs=False),
+    ],
+)
+def test_a_target_that_is_not_where_it_should_be_is_refused(target: LoadedModule) -> None:
+    assert reasons(make_snapshot(target))
+
+
+def test_an_edit_outside_of_the_target_is_refused() -> None:
+    machine = make_snapshot(DEAD)
+    plan = plan_rescue(machine, name("x"))
+    step = plan.steps[0]
+    stray = replace(step.edits[-1], address=DEAD.address + LAYOUT.size)
+    bent = replace(plan, steps=(replace(step, edits=(*step.edits[:-1], stray)),))
+    with pytest.raises(Refused, match="outside"):
+        check_gate(machine, bent)
+
+
+def test_a_crash_to_come_wants_force_and_a_refusal_does_not_take_it() -> None:
+    left = make_registration(RegistrationKind.MISC, "left", "x")
+    crash = make_snapshot(DEAD, registrations=(left,))
+    assert any("--force" in refusal.remedy for refusal in refusals(crash, plan_rescue(crash, name("x"))))
+    assert reasons(crash, force=True) == []
+    timer = make_registration(RegistrationKind.HRTIMER, "tick", "x")
+    assert reasons(make_snapshot(DEAD, registrations=(timer,)), force=True)
