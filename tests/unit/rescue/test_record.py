@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""The record on disk: there before anything is done, whole at every moment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lkm.errors import LkmError
+from lkm.rescue.planner import plan_rescue
+from lkm.rescue.record import Record, default_record_path
+from lkm.system.snapshot import ModuleState, Snapshot
+from tests.snapshots import make_module, make_snapshot, name
+
+MACHINE = make_snapshot(make_module("x", ModuleState.COMING))
+PLAN = plan_rescue(MACHINE, name("x"))
+
+
+def test_it_says_what_is_about_to_be_done_and_then_what_came_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "record.json"
+    record = Record(str(path), PLAN, MACHINE)
+    begun = json.loads(path.read_text())
+    assert (begun["outcome"], begun["plan"]) == ("begun", PLAN.to_object())
+    assert begun["before"]["modules"][0]["name"] == "x"
+    record.complete("rescued", detail={"reason": "gone"})
+    ended = json.loads(path.read_text())
+    assert (ended["outcome"], ended["reason"], ended["plan"]) == ("rescued", "gone", PLAN.to_object())
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_it_is_not_for_everybody_to_read(tmp_path: Path) -> None:
+    """Kernel addresses stand in it."""
+    path = tmp_path / "record.json"
+    Record(str(path), PLAN, MACHINE)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_where_it_cannot_be_written_nothing_is_done(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LkmError, match="cannot be written"):
+        Record(str(tmp_path / "file" / "record.json"), PLAN, MACHINE)
+
+
+def test_its_place_is_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LKM_STATE_DIR", "/somewhere")
+    assert default_record_path(PLAN).startswith("/somewhere/rescue-x-")
+    monkeypatch.delenv("LKM_STATE_DIR")
+    assert default_record_path(PLAN).startswith("/var/lib/lkm/rescue-x-")
+
+
+def test_a_snapshot_can_be_had_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    Record(str(path), PLAN, MACHINE)
+    before = json.loads(path.read_text())["before"]
+    assert Snapshot.from_json(json.dumps({"schema": "lkm.snapshot/1", **before})) == MACHINE
