@@ -6,6 +6,7 @@
     ├── ParseError (ValueError)   bytes that are not what they should be            (exit 1)
     │     raised by formats/; each format derives its own: ElfError, BtfError, …
     ├── KernelCallError (OSError) a system call failed, was killed or did not return (exit 1)
+    │   └── NoLoadableModules     the kernel was built without them
     ├── Refused                   policy or safety forbids it                       (exit 3)
     ├── NeedsRoot                 root would help                                   (exit 4)
     └── LabError                  the lab: archive, image, virtual machine          (exit 1)
@@ -15,7 +16,18 @@
 
 from __future__ import annotations
 
-__all__ = ["KernelCallError", "LabError", "LkmError", "NeedsRoot", "ParseError", "Refused", "UsageError"]
+import errno
+
+__all__ = [
+    "KernelCallError",
+    "LabError",
+    "LkmError",
+    "NeedsRoot",
+    "NoLoadableModules",
+    "ParseError",
+    "Refused",
+    "UsageError",
+]
 
 
 class LkmError(Exception):
@@ -51,6 +63,13 @@ class KernelCallError(LkmError, OSError):
     def __init__(self, message: str, *, errno: int | None = None, remedy: str = "") -> None:
         LkmError.__init__(self, message, remedy=remedy)
         self.errno = errno
+
+
+class NoLoadableModules(KernelCallError):
+    """The kernel was built without loadable modules (CONFIG_MODULES): there is nothing to load or unload."""
+
+    def __init__(self) -> None:
+        super().__init__("this kernel has no loadable modules (CONFIG_MODULES is off)", errno=errno.ENOSYS)
 
 
 class Refused(LkmError):

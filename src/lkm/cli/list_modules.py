@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from lkm.cli.render import styled, table, wants_colour
-from lkm.errors import LkmError
+from lkm.errors import LkmError, NoLoadableModules
 from lkm.root import Root
 from lkm.system.module_list import ModuleRow, ModuleRows, read_module_rows
 
@@ -29,12 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the list. LkmError where this kernel has no loadable modules."""
+    """Print the list. NoLoadableModules where this kernel has none."""
     found = read_module_rows(Root(arguments.root))
     if found.loadable is None:
         raise LkmError("no /proc here to tell what is loaded", remedy="mount it")
     if not found.loadable:
-        raise LkmError("this kernel has no loadable modules (CONFIG_MODULES is off)")
+        raise NoLoadableModules
     if found.proc_error:
         print(f"lkm: {found.proc_error}; this is what /sys/module says alone", file=sys.stderr)
     if arguments.json:

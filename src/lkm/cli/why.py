@@ -11,7 +11,7 @@ from typing import Any
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, Verdict
-from lkm.errors import LkmError
+from lkm.errors import LkmError, NoLoadableModules
 from lkm.names import module_name
 from lkm.root import Root
 from lkm.system.snapshot import Snapshot
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the diagnosis; 0: plain removal works, 1: something is in the way, 4: root would see more."""
     snapshot = read_snapshot(arguments.snapshot)
     if snapshot.policy.loadable is False:
-        raise LkmError("this kernel has no loadable modules (CONFIG_MODULES is off)")
+        raise NoLoadableModules
     diagnosis = diagnose(snapshot, module_name(arguments.name))
     if arguments.json:
         print(json.dumps(as_object(diagnosis, snapshot), indent=1))

@@ -52,10 +52,6 @@ def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator
 
 
 def _privilege(policy: Policy) -> Iterator[Refusal]:
-    if policy.loadable is False:
-        yield Refusal(
-            "this kernel has no loadable modules (CONFIG_MODULES is off)", "there is nothing to rescue"
-        )
     if policy.euid != 0 or policy.cap_sys_module is False:
         yield Refusal("a rescue needs root with CAP_SYS_MODULE", "run it as root", needs_root=True)
     if policy.modules_disabled:

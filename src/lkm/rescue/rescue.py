@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Optional
 
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis
+from lkm.errors import NoLoadableModules
 from lkm.names import ModuleName
 from lkm.rescue.assemble import HelperOutcome
 from lkm.rescue.execute import EditFailure, Removal, RemovalOutcome, execute_edits, execute_removal
@@ -119,6 +120,8 @@ def rescue(root: Root, name: ModuleName, options: Options) -> RescueResult:
 
 def _prepare(root: Root, name: ModuleName, options: Options) -> tuple[RescueResult, Snapshot]:
     snapshot = capture(root)
+    if snapshot.policy.loadable is False:
+        raise NoLoadableModules
     diagnosis = diagnose(snapshot, name)
     if diagnosis.state is None:
         nothing = RescueResult(name, Outcome.NOT_LOADED, diagnosis.reason, diagnosis.remedy, None, diagnosis)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
-from lkm.errors import NeedsRoot
+from lkm.errors import NeedsRoot, NoLoadableModules
 from lkm.names import ModuleName
 from lkm.rescue.execute import Removal, execute_removal
 from lkm.root import Root
@@ -36,6 +36,8 @@ def unload(root: Root, name: ModuleName, *, wait: float, exit_seconds: float) ->
     deadline = time.monotonic() + wait
     while True:
         snapshot = capture(root)
+        if snapshot.policy.loadable is False:
+            raise NoLoadableModules
         diagnosis = diagnose(snapshot, name)
         if diagnosis.state is not None and snapshot.policy.euid != 0:
             raise NeedsRoot(f"unloading {name} needs CAP_SYS_MODULE", remedy="run it as root")

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Callable, NamedTuple, Optional, Union
 
-from lkm.errors import KernelCallError
+from lkm.errors import KernelCallError, NoLoadableModules
 from lkm.system.child import run_in_child
 
 __all__ = [
@@ -136,7 +136,7 @@ def _system_call(number: int, arguments: tuple[Union[int, bytes], ...]) -> Calla
 def _explain_enosys(name: str) -> None:
     """A module's init may return ENOSYS of its own; otherwise the kernel was built without the call."""
     if not os.path.exists("/proc/modules"):  # a look at the name takes no lock
-        raise KernelCallError("this kernel has no loadable modules (CONFIG_MODULES is off)", errno=_ENOSYS)
+        raise NoLoadableModules
     if name == "delete_module":
         raise KernelCallError(
             "this kernel cannot unload modules (CONFIG_MODULE_UNLOAD is off)", errno=_ENOSYS, remedy="reboot"

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 from lkm.cli.main import COMMANDS, run
+from lkm.errors import NoLoadableModules
+from lkm.rescue.rescue import Options, rescue
+from lkm.rescue.unload import unload
+from lkm.root import Root
+from lkm.system.capture import capture
 from lkm.system.snapshot import ModuleState, OpenFile, Snapshot
 from tests.snapshots import make_module, make_snapshot, name
 
@@ -97,6 +102,24 @@ def test_a_file_that_is_no_module_is_not_loaded(
     assert complaint in error
     assert error.count("\n") == 1
     assert "x.ko" in error
+
+
+def test_a_kernel_without_loadable_modules_is_said_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "stat").write_text("")
+    root = Root(str(tmp_path), "6.1.0")
+    snapshot = tmp_path / "snapshot.json"
+    snapshot.write_text(capture(root).to_json())
+    said = "this kernel has no loadable modules (CONFIG_MODULES is off)"
+    for command in (["list", "--root", str(tmp_path)], ["why", "x", "--snapshot", str(snapshot)]):
+        assert run(command) == 1
+        assert capsys.readouterr().err == f"lkm: {said}\n"
+    with pytest.raises(NoLoadableModules, match="CONFIG_MODULES"):
+        rescue(root, name("x"), Options())
+    with pytest.raises(NoLoadableModules, match="CONFIG_MODULES"):
+        unload(root, name("x"), wait=0, exit_seconds=1)
 
 
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,6 @@ def test_a_sound_plan_passes() -> None:
 @pytest.mark.parametrize(
     ("policy", "reason"),
     [
-        ({"loadable": False}, "no loadable modules"),
         ({"modules_disabled": True}, "modules_disabled"),
         ({"module_unload": False}, "CONFIG_MODULE_UNLOAD"),
         ({"lockdown": "integrity"}, "locked down"),
