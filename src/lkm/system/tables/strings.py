@@ -18,22 +18,29 @@ _SHORTEST = 3
 _LARGEST_MODULE = 1 << 23
 _LARGEST_TOTAL = 1 << 27
 """Bytes: what is larger is not searched."""
+_CHUNK = 1 << 20
+_KERNEL_CHUNKS = 24
+"""Chunks after the kernel's text, where its constants are on x86_64 and arm64."""
 
 
 class ModuleStrings:
-    """The memory of all modules, read when it is first asked for."""
+    """The memory of all modules and the kernel's constants, read when they are first asked for."""
 
     def __init__(self, memory: KernelMemory, owners: Owners) -> None:
         self._memory = memory
         self.owners = owners
 
     def owner(self, name: str) -> Optional[ModuleName]:
-        """The only module that has `name` as a NUL-terminated string of its own, or None."""
+        """The only module that has `name` as a NUL-terminated string of its own, or None.
+
+        A name that the kernel itself has is taken for that of something built in.
+        """
         if len(name) < _SHORTEST:
             return None
-        needle = b"\0" + name.encode("utf-8", "replace") + b"\0"
-        found = {module for module, data in self._contents if needle in data}
-        return found.pop() if len(found) == 1 else None
+        found = {module for module, data in self._contents if _has_string(data, name)}
+        if len(found) != 1 or any(_has_string(data, name) for data in self._kernel):
+            return None
+        return found.pop()
 
     @cached_property
     def _contents(self) -> list[tuple[ModuleName, bytes]]:
@@ -48,9 +55,40 @@ class ModuleStrings:
             contents.extend((module.name, self._read(module.name, stretch)) for stretch in module.memory)
         return contents
 
+    @cached_property
+    def _kernel(self) -> list[bytes]:
+        """What follows the kernel's text. Holes are left out; a string across two chunks is not found."""
+        try:
+            end = self._memory.symbol("_etext")
+        except LkmError as error:
+            self._memory.note(f"the kernel's own strings: {error}")
+            return []
+        chunks = (self._piece(end // _CHUNK * _CHUNK + index * _CHUNK) for index in range(_KERNEL_CHUNKS))
+        return [chunk for chunk in chunks if chunk]
+
+    def _piece(self, address: int) -> bytes:
+        try:
+            return self._memory.read(address, _CHUNK)
+        except LkmError:
+            return b""
+
     def _read(self, name: ModuleName, stretch: MemoryRange) -> bytes:
         try:
             return self._memory.read(stretch.start, stretch.size)
         except LkmError as error:
             self._memory.note(f"{name}: {error}")
             return b""
+
+
+def _has_string(data: bytes, name: str) -> bool:
+    """Whether `name` is a whole string: a NUL after it, and before it nothing that could be a part of it.
+
+    The first string of a section has there what ends the section before, which need not be a NUL.
+    """
+    needle = name.encode("utf-8", "replace") + b"\0"
+    at = data.find(needle)
+    while at >= 0:
+        if not at or not 0x20 <= data[at - 1] <= 0x7E:
+            return True
+        at = data.find(needle, at + 1)
+    return False
