@@ -46,13 +46,13 @@ packages:
 		[ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$name" 2>/dev/null)" = installed ] || missing="$$missing $$name"; \
 	done; \
 	[ -n "$$missing" ] || exit 0; \
-	$(call say,installing$$missing); \
 	install="apt-get install -y --no-install-recommends$$missing"; sudo=""; \
 	if [ "$$(id -u)" != 0 ]; then \
 		if ! command -v sudo >/dev/null; then \
-			echo "Neither root nor sudo: ask whoever is root here to run" >&2; \
+			echo "Missing:$$missing. There is neither root nor sudo here; have root run" >&2; \
 			echo "  $$install" >&2; exit 1; fi; \
 		sudo="sudo"; fi; \
+	$(call say,installing$$missing); \
 	$$sudo apt-get update -q || echo "apt-get update complains; trying with what there is" >&2; \
 	$$sudo env DEBIAN_FRONTEND=noninteractive $$install
 
