@@ -19,8 +19,7 @@ _LARGEST_MODULE = 1 << 23
 _LARGEST_TOTAL = 1 << 27
 """Bytes: what is larger is not searched."""
 _CHUNK = 1 << 20
-_KERNEL_CHUNKS = 24
-"""Chunks after the kernel's text, where its constants are on x86_64 and arm64."""
+_LARGEST_KERNEL = 1 << 26
 
 
 class ModuleStrings:
@@ -38,7 +37,8 @@ class ModuleStrings:
         if len(name) < _SHORTEST:
             return None
         found = {module for module, data in self._contents if _has_string(data, name)}
-        if len(found) != 1 or any(_has_string(data, name) for data in self._kernel):
+        ending = name.encode("utf-8", "replace") + b"\0"  # the linker lets a string be the end of another
+        if len(found) != 1 or any(ending in data for data in self._kernel):
             return None
         return found.pop()
 
@@ -57,22 +57,22 @@ class ModuleStrings:
 
     @cached_property
     def _kernel(self) -> list[bytes]:
-        """What follows the kernel's text. Holes are left out; a string across two chunks is not found."""
+        """The kernel's constants: from the end of its text to its init text, on x86_64 and arm64.
+
+        What comes later changes (.bss has the log, with every name). Holes are left out, and a string across
+        two chunks is not found.
+        """
         try:
-            end = self._memory.symbol("_etext")
+            start, end = self._memory.symbol("_etext"), self._memory.symbol("_sinittext")
         except LkmError as error:
             self._memory.note(f"the kernel's own strings: {error}")
             return []
-        chunks = (self._piece(end // _CHUNK * _CHUNK + index * _CHUNK) for index in range(_KERNEL_CHUNKS))
-        return [chunk for chunk in chunks if chunk]
+        places = range(start // _CHUNK * _CHUNK, min(end, start + _LARGEST_KERNEL), _CHUNK)
+        return [
+            data for place in places if (data := self._read("the kernel", MemoryRange(place, _CHUNK, "")))
+        ]
 
-    def _piece(self, address: int) -> bytes:
-        try:
-            return self._memory.read(address, _CHUNK)
-        except LkmError:
-            return b""
-
-    def _read(self, name: ModuleName, stretch: MemoryRange) -> bytes:
+    def _read(self, name: str, stretch: MemoryRange) -> bytes:
         try:
             return self._memory.read(stretch.start, stretch.size)
         except LkmError as error:
