@@ -143,8 +143,8 @@ class Agent:
                 return
             self._last_host = time.monotonic()
             header, payload = frame
-            handler: Callable[[dict[str, Any], bytes], None] = getattr(self, "_do_" + str(header["do"]))
             try:
+                handler: Callable[[dict[str, Any], bytes], None] = getattr(self, f"_do_{header['do']}")
                 handler(header, payload)
             except Exception as error:  # noqa: BLE001 - an agent that ends is a kernel panic
                 self._report(int(header["id"]), 125, f"lab agent: {error}\n")
@@ -210,7 +210,7 @@ class Agent:
                 stdout=slave if terminal else out,
                 stderr=slave if terminal else out,
                 env={**ENVIRONMENT, **(environment or {})},
-                cwd="/share" if os.path.isdir("/share") else "/root",
+                cwd="/share" if os.path.isdir("/share") else "/",
                 start_new_session=True,
                 # The agent has one thread, so running Python between fork and exec is sound.
                 preexec_fn=_take_terminal if terminal else None,  # noqa: PLW1509

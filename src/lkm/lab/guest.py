@@ -112,7 +112,7 @@ class Guest:
         on_output: OnOutput | None = None,
         background: bool = False,
     ) -> Completed | int:
-        """Run a command in `/share` (or `/root`) and wait for it; in the background, return its pid at once.
+        """Run a command in `/share` and wait for it; in the background, return its pid at once.
 
         It is over when its own process is, whoever still holds its pipes. In the background it has no
         time-out and its output is dropped. Raises GuestTimeout after `timeout` seconds (the command has been

@@ -2,8 +2,8 @@
 /*
  * The module is sound, but a function that it runs asynchronously dies in an
  * oops. Its entry never leaves the kernel's list, so async_synchronize_full()
- * waits for ever: in the next rmmod of anything, and in loads. No edit of a
- * module repairs that.
+ * waits for ever: at the end of every later load, and in the next rmmod of
+ * anything. No edit of a module repairs that, and a clean power-off hangs too.
  *
  * It is scheduled half a second after init, so that this load still ends. With
  * delay=0 init schedules it, and the load hangs: then the count stays at 1.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Leaves a character device: a major number in /proc/devices (leftchr) and a
- * cdev with its owner set. There is no class, so no node in /dev: make one
- * with mknod. With block=1 a read sleeps in this module's text until a signal
- * comes or block is set to 0.
+ * cdev with its owner set. An open file holds two references, for the cdev and
+ * its operations each name the owner. There is no class, so no node in /dev:
+ * make one with mknod. With block=1 a read sleeps in this module's text until a
+ * signal comes or block is set to 0.
  *
  * Afterwards /proc/modules says: left_chrdev ... 1 - Loading
- * with die=0:                    left_chrdev ... 0 - Live (plus one an open file)
+ * with die=0:                    left_chrdev ... 0 - Live (plus two an open file)
  */
 #include "left.h"
 #include <linux/cdev.h>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Leaves a hash algorithm, left-hash: it stands in /proc/crypto with the name
- * of this module, and each user of it (an AF_ALG socket, say) holds a
- * reference. It xors bytes; do not hash anything with it.
+ * of this module, and its users hold references (an AF_ALG socket, two). It
+ * xors bytes; do not hash anything with it. Once the module is freed, every
+ * look-up of an algorithm is an oops; so is the load of a signed module.
  *
  * Afterwards /proc/modules says: left_crypto ... 1 - Loading
- * with die=0:                    left_crypto ... 0 - Live (plus one a user)
+ * with die=0:                    left_crypto ... 0 - Live (plus what its users hold)
  */
 #include "left.h"
 #include <crypto/internal/hash.h>

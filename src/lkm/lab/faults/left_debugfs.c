@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Leaves a directory left_debugfs with a file `entry` in debugfs, which has to
- * be mounted to see it. The file has its owner set.
+ * be mounted to see it. The file has its owner set. Once the module is freed,
+ * the first open of it is an oops.
  *
  * Afterwards /proc/modules says: left_debugfs ... 1 - Loading
  * with die=0:                    left_debugfs ... 0 - Live (plus one an open file)

@@ -2,7 +2,8 @@
 /*
  * Leaves a file system type, leftfs, with its owner set: each mount holds a
  * reference, each open file on it one more. A mount has one file, `left`.
- * Once the module is freed, a look at /proc/filesystems walks freed memory.
+ * Once the module is freed, a look at /proc/filesystems is an oops, and so is a
+ * mount of any type that stands behind it in the list.
  *
  * Afterwards /proc/modules says: left_fs ... 1 - Loading
  * with die=0:                    left_fs ... 0 - Live (plus one a mount)

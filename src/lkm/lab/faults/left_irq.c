@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Leaves an interrupt handler: left-irq in /proc/interrupts. Line 5 is free on
- * a PC without a sound card; the line is shared, so a used one may do as well.
- * Freed under it, the next interrupt on that line is an oops in an interrupt.
+ * a PC without a sound card; a line in use will do only if its user shares it.
+ * Once the module is freed, the first look at /proc/interrupts is an oops with
+ * the lock of that line held, and the second freezes the machine.
  *
  * Afterwards /proc/modules says: left_irq ... 1 - Loading
  * with die=0:                    left_irq ... 0 - Live

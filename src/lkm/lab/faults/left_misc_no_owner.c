@@ -2,7 +2,8 @@
 /*
  * Leaves a misc device, /dev/left-no-owner, that does not name its owner: an
  * open file takes no reference, so a count of 0 does not mean "not in use".
- * With die=0 rmmod succeeds under an open file, and its next read is an oops.
+ * With die=0 rmmod succeeds under an open file, and the next use of that file,
+ * its close included, is an oops.
  *
  * Afterwards /proc/modules says: left_misc_no_owner ... 1 - Loading
  * with die=0:                    left_misc_no_owner ... 0 - Live, open or not

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Leaves a network device, left0, that drops every packet. Network devices hold
- * no reference on their driver: it can be up and the count still 0.
+ * no reference on their driver: it can be up and the count still 0. Once the
+ * module is freed, a look at /proc/net/dev is an oops; to set the device up is
+ * one that keeps rtnl, and no network device can be configured any more.
  *
  * Afterwards /proc/modules says: left_netdev ... 1 - Loading
  * with die=0:                    left_netdev ... 0 - Live, up or down

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Leaves a reboot notifier. It is in no file; once the module is freed, reboot
- * dies in the chain of notifiers.
+ * dies in the chain of notifiers with its lock held: the machine has to be
+ * ended from outside.
  *
  * Afterwards /proc/modules says: left_notifier ... 1 - Loading
  * with die=0:                    left_notifier ... 0 - Live

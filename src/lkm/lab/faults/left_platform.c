@@ -2,6 +2,7 @@
 /*
  * Leaves a platform driver, left-plat, and a device of that name bound to it.
  * Bound devices hold no reference: /sys/bus/platform/drivers/left-plat tells.
+ * Once the module is freed, to read the device's uevent or unbind it is an oops.
  *
  * Afterwards /proc/modules says: left_platform ... 1 - Loading
  * with die=0:                    left_platform ... 0 - Live, bound or not

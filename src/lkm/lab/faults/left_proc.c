@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Leaves /proc/left_entry and /proc/left_dir/entry. The operations lie in the
- * module: once it is freed, the first open of either is an oops. An open file
- * takes no reference on the module: procfs waits for its users on removal.
+ * module: once it is freed, the first open of either is an oops, on 5.10 even
+ * the first look-up. An open file takes no reference on the module: procfs
+ * itself waits for calls in progress when an entry is removed.
  *
  * Afterwards /proc/modules says: left_proc ... 1 - Loading
  * with die=0:                    left_proc ... 0 - Live

@@ -2,7 +2,7 @@
 /*
  * Leaves a delayed work, due in an hour. Until then it is a wheel timer inside
  * the module's data, and in no file. Freed under it, the machine lives on, and
- * panics when the work is due.
+ * panics when the timer is due.
  *
  * Afterwards /proc/modules says: left_workqueue ... 1 - Loading
  * with die=0:                    left_workqueue ... 0 - Live
