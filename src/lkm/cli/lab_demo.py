@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from lkm.lab.demo import Observation, RescueSeen
     from lkm.lab.demo_rows import Row
 
-__all__ = ["configure", "run"]
+__all__ = ["Result", "conclude", "configure", "run"]
+
+Result = tuple["Row", "Observation", list[str]]
+"""A row, what was seen, and what was not as expected."""
 
 SCHEMA = "lkm.demo/1"
-HEADER = ("Module", "rmmod", "Findings", "Verdict", "lkm rescue", "Loaded again", "As expected")
+HEADER = ("Module", "rmmod", "lkm why", "Verdict", "lkm rescue", "Again", "OK")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,31 +44,33 @@ def run(arguments: argparse.Namespace) -> int:
     from lkm.lab.demo_rows import ROWS
 
     start = time.monotonic()
-    colour = wants_colour(sys.stdout)
-    results: list[tuple[Row, Observation, list[str]]] = []
+    results: list[Result] = []
     demo = Demo(ROWS, arguments.kernel, progress=_progress)
     try:
         for row, seen in demo.run():
-            found = problems(row, seen)
-            results.append((row, seen, found))
+            results.append((row, seen, problems(row, seen)))
             if not arguments.json:
-                print("\n".join(_story(row, seen, found, colour=colour)), flush=True)
-            if found and not arguments.keep_going:
+                print("\n".join(_story(*results[-1], colour=wants_colour(sys.stdout))), flush=True)
+            if results[-1][2] and not arguments.keep_going:
                 break
     except BuildFailed as error:
         print(error.output, end="", file=sys.stderr)
         raise
-    finally:
-        demo.close()
-    good = len(results) == len(ROWS) and not any(found for _, _, found in results)
-    if arguments.json:
+    code = conclude(results, len(ROWS), kernel=arguments.kernel, as_json=arguments.json)
+    print(f"lab: {time.monotonic() - start:.0f} s", file=sys.stderr)
+    return code
+
+
+def conclude(results: Sequence[Result], count: int, *, kernel: str, as_json: bool) -> int:
+    """Print the table, or the JSON object; the exit code. `count`: the rows that there should be."""
+    sound = sum(not found for _, _, found in results)
+    if as_json:
         rows = [_as_object(*result) for result in results]
-        print(json.dumps({"schema": SCHEMA, "kernel": arguments.kernel, "ok": good, "rows": rows}, indent=1))
+        print(json.dumps({"schema": SCHEMA, "kernel": kernel, "ok": sound == count, "rows": rows}, indent=1))
     else:
         _print_table(results)
-        sound = sum(not found for _, _, found in results)
-        print(f"{sound} of {len(ROWS)} as expected, in {time.monotonic() - start:.0f} s")
-    return 0 if good else 1
+        print(f"{sound} of {count} as expected" + ("" if len(results) == count else ", the rest was not run"))
+    return 0 if sound == count else 1
 
 
 def _progress(line: str) -> None:
@@ -74,7 +80,16 @@ def _progress(line: str) -> None:
 def _story(row: Row, seen: Observation, found: list[str], *, colour: bool) -> list[str]:
     """One row in full."""
     lines = [styled(f"{row.name}: {row.about}", "bold", colour=colour)]
-    lines += _command_lines(seen.loads[: len(row.loads)])
+    lines += _seen_lines(row, seen, colour=colour) if not seen.error else _command_lines(seen.loads)
+    if found:
+        lines += [styled(f"  NOT AS EXPECTED: {plain(problem)}", "red", colour=colour) for problem in found]
+    else:
+        lines.append(styled(f"  as expected ({seen.seconds:.0f} s)", "green", colour=colour))
+    return [*lines, ""]
+
+
+def _seen_lines(row: Row, seen: Observation, *, colour: bool) -> list[str]:
+    lines = _command_lines(seen.loads[: len(row.loads)])
     lines.append(f"  /proc/modules: {plain(seen.line)}")
     lines.append(f"  $ rmmod {row.name}: {plain(seen.rmmod_message)}")
     if seen.left != seen.line:
@@ -87,12 +102,7 @@ def _story(row: Row, seen: Observation, found: list[str], *, colour: bool) -> li
         lines += _rescue_lines(rescue, colour=colour)
     lines += _command_lines([seen.released] if seen.released else [])
     lines.append(f"  gone from /proc/modules and /sys/module: {'yes' if seen.gone else 'NO'}; loaded again:")
-    lines += _command_lines(seen.again)
-    if found:
-        lines += [styled(f"  NOT AS EXPECTED: {plain(problem)}", "red", colour=colour) for problem in found]
-    else:
-        lines.append(styled(f"  as expected ({seen.seconds:.0f} s)", "green", colour=colour))
-    return [*lines, ""]
+    return lines + _command_lines(seen.again)
 
 
 def _command_lines(commands: list[str]) -> list[str]:
@@ -110,6 +120,8 @@ def _rescue_lines(rescue: RescueSeen, *, colour: bool) -> list[str]:
 
 
 def _cells(row: Row, seen: Observation, found: list[str]) -> tuple[str, ...]:
+    if seen.error:
+        return (row.name, *["-"] * 5, "NO")
     rmmod = {None: "never returns", 0: "done", 137: "killed"}.get(seen.rmmod_code, "refused")
     outcomes = [f"{' '.join(rescue.command.split()[3:])} {rescue.outcome}".strip() for rescue in seen.rescues]
     return (
@@ -118,12 +130,12 @@ def _cells(row: Row, seen: Observation, found: list[str]) -> tuple[str, ...]:
         ", ".join(seen.codes) or "-",
         seen.verdict,
         ", ".join(outcomes) + (", then went" if seen.released and seen.gone else ""),
-        "yes" if seen.again and not seen.unexpected else "no",
+        "yes" if seen.again and not seen.unexpected else "NO",
         "NO" if found else "yes",
     )
 
 
-def _print_table(results: list[tuple[Row, Observation, list[str]]]) -> None:
+def _print_table(results: Sequence[Result]) -> None:
     """With rich on a terminal, plain otherwise."""
     rows = [_cells(*result) for result in results]
     if wants_colour(sys.stdout):
@@ -135,6 +147,8 @@ def _print_table(results: list[tuple[Row, Observation, list[str]]]) -> None:
             pass
         else:
             grid = Table(*HEADER)
+            for column in grid.columns:
+                column.overflow = "fold"
             for row in rows:
                 grid.add_row(*map(Text, row), style="" if row[-1] == "yes" else "red")
             Console().print(grid)
