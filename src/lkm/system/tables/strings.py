@@ -19,7 +19,11 @@ _LARGEST_MODULE = 1 << 23
 _LARGEST_TOTAL = 1 << 27
 """Bytes: what is larger is not searched."""
 _CHUNK = 1 << 20
+_CONSTANTS = (("__start_rodata", "_etext"), ("__end_rodata", "_sinittext"))
+"""Where they begin and end. Without KALLSYMS_ALL there are only the second symbols, which is exact on arm64; on
+x86_64 the gaps between are freed, and what is given out again holds any name."""
 _LARGEST_KERNEL = 1 << 26
+_NAME_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_ /.")
 
 
 class ModuleStrings:
@@ -57,20 +61,18 @@ class ModuleStrings:
 
     @cached_property
     def _kernel(self) -> list[bytes]:
-        """The kernel's constants: from the end of its text to its init text, on x86_64 and arm64.
-
-        What comes later changes (.bss has the log, with every name). Holes are left out, and a string across
-        two chunks is not found.
-        """
+        """The kernel's constants. Holes are left out, and a string across two chunks is not found."""
         try:
-            start, end = self._memory.symbol("_etext"), self._memory.symbol("_sinittext")
+            start, end = (self._first_symbol(*names) for names in _CONSTANTS)
         except LkmError as error:
             self._memory.note(f"the kernel's own strings: {error}")
             return []
-        places = range(start // _CHUNK * _CHUNK, min(end, start + _LARGEST_KERNEL), _CHUNK)
-        return [
-            data for place in places if (data := self._read("the kernel", MemoryRange(place, _CHUNK, "")))
-        ]
+        places = range(start, min(end, start + _LARGEST_KERNEL), _CHUNK)
+        chunks = (self._read("the kernel", MemoryRange(at, min(_CHUNK, end - at), "")) for at in places)
+        return [chunk for chunk in chunks if chunk]
+
+    def _first_symbol(self, name: str, other: str) -> int:
+        return self._memory.symbols.address(name) or self._memory.symbol(other)
 
     def _read(self, name: str, stretch: MemoryRange) -> bytes:
         try:
@@ -88,7 +90,7 @@ def _has_string(data: bytes, name: str) -> bool:
     needle = name.encode("utf-8", "replace") + b"\0"
     at = data.find(needle)
     while at >= 0:
-        if not at or not 0x20 <= data[at - 1] <= 0x7E:
+        if not at or data[at - 1] not in _NAME_BYTES:
             return True
         at = data.find(needle, at + 1)
     return False
