@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frozen values ↔ JSON: `encode` and `decode` for dataclasses made of dataclasses, tuples, enums and scalars.
+"""Frozen values ↔ JSON: `encode` and `decode` for NamedTuples made of NamedTuples, tuples, enums, scalars.
 
 The types are read from the annotations, so a recorded file is checked against the very classes it is read
 into. Annotate with `Optional[...]`: the core runs on Python 3.9, where `X | None` is no value. An `Address`
@@ -8,7 +8,6 @@ is an int that JSON has as `"0x…"`: kernel addresses exceed what other readers
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from enum import Enum
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -23,12 +22,10 @@ Address = Annotated[int, "hex"]
 
 
 def encode(value: Any) -> Any:
-    """A value as what `json.dumps` takes: dataclasses as objects, tuples as arrays, enums as their value."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        hints = _hints(type(value))
-        return {
-            f.name: _encode_field(hints[f.name], getattr(value, f.name)) for f in dataclasses.fields(value)
-        }
+    """A value as what `json.dumps` takes: NamedTuples as objects, tuples as arrays, enums as their value."""
+    if _is_record(type(value)):
+        hints = _hints(cast(Any, type(value)))
+        return {name: _encode_field(hints[name], item) for name, item in zip(value._fields, value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (tuple, list)):
@@ -66,8 +63,8 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if origin is dict:
         _expect(isinstance(data, dict), where, "an object", data)
         return {key: _decode(get_args(kind)[1], item, f"{where}[{key!r}]") for key, item in data.items()}
-    if dataclasses.is_dataclass(kind):
-        return _decode_fields(cast(Any, kind), data, where)
+    if _is_record(kind):
+        return _decode_fields(kind, data, where)
     scalar = getattr(kind, "__supertype__", kind)  # a NewType is its base
     if isinstance(scalar, type) and issubclass(scalar, Enum):
         members = {member.value: member for member in scalar}
@@ -96,24 +93,24 @@ def _decode_tuple(kind: Any, data: Any, where: str) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _decode_fields(kind: type, data: Any, where: str) -> Any:
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def _decode_fields(kind: Any, data: Any, where: str) -> Any:
     _expect(isinstance(data, dict), where, "an object", data)
-    fields = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
-    unknown = sorted(set(data) - set(fields))
+    unknown = sorted(set(data) - set(kind._fields))
     _expect(not unknown, where, f"only the fields of {kind.__name__}", unknown)
     values = {}
-    for name, field in fields.items():
+    for name in kind._fields:
         if name in data:
             values[name] = _decode(_hints(kind)[name], data[name], f"{where}.{name}")
         else:
-            optional = (
-                field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-            )
-            _expect(optional, f"{where}.{name}", "a value", None)
+            _expect(name in kind._field_defaults, f"{where}.{name}", "a value", None)
     return kind(**values)
 
 

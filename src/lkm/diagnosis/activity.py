@@ -7,8 +7,8 @@ may be inlined into load_module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from lkm.names import ModuleName, module_name
 from lkm.system.snapshot import LoadedModule, ModuleState, Snapshot, Task
@@ -46,8 +46,7 @@ class Role(Enum):
     INSIDE = "inside"
 
 
-@dataclass(frozen=True)
-class Activity:
+class Activity(NamedTuple):
     """The live tasks that have to do with one module, each with its role."""
 
     tasks: tuple[tuple[Task, Role], ...] = ()

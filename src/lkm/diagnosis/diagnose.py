@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lkm.diagnosis.activity import Activity, Role, activity_of
 from lkm.diagnosis.blockers import (
     async_findings,
@@ -70,13 +68,12 @@ def without_module(snapshot: Snapshot, name: ModuleName) -> Snapshot:
     def released(module: LoadedModule) -> LoadedModule:
         if name not in module.holders:
             return module
-        raw = replace(module.raw, refcnt=module.raw.refcnt - 1) if module.raw else None
+        raw = module.raw._replace(refcnt=module.raw.refcnt - 1) if module.raw else None
         refcnt = None if module.refcnt is None else module.refcnt - 1
         holders = tuple(holder for holder in module.holders if holder != name)
-        return replace(module, holders=holders, refcnt=refcnt, raw=raw)
+        return module._replace(holders=holders, refcnt=refcnt, raw=raw)
 
-    return replace(
-        snapshot,
+    return snapshot._replace(
         modules=tuple(released(module) for module in snapshot.modules if module.name != name),
         registrations=tuple(item for item in snapshot.registrations if item.module != name),
         open_files=tuple(item for item in snapshot.open_files if item.module != name),

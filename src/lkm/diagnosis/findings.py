@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from lkm.names import ModuleName
 
@@ -71,8 +70,7 @@ class HolderKind(Enum):
     USERS = "users"
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """Somebody who uses the module. `name` says it in short, `release` how to make them let go."""
 
     kind: HolderKind
@@ -87,8 +85,7 @@ class Holder:
     state: str = ""
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing in the way. `event`: what would trigger the crash if the module went without its exit."""
 
     code: FindingCode
@@ -100,8 +97,7 @@ class Finding:
     event: str = ""
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """The answer to "why can it not be unloaded?".
 
     state, refcnt  as the kernel shows them; None for a module that is not loaded

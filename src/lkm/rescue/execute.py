@@ -8,8 +8,8 @@ returns.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from lkm.errors import LkmError
 from lkm.formats.module import parse_module
@@ -26,8 +26,7 @@ HELPER_SECONDS = 20.0
 """The helper works for microseconds; what takes long is a guest under emulation."""
 
 
-@dataclass(frozen=True)
-class EditFailure:
+class EditFailure(NamedTuple):
     """The helper wrote nothing (or undid what it had): `reason` says why, `edit` which entry it is about."""
 
     outcome: HelperOutcome
@@ -44,8 +43,7 @@ class RemovalOutcome(Enum):
     BLOCKS = "blocks"
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """`errno` where it failed, `signal` where the exit died, `pid` of the caller that still waits."""
 
     outcome: RemovalOutcome

@@ -8,9 +8,8 @@ the object that is executed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from lkm.diagnosis.findings import Verdict
 from lkm.errors import ParseError
@@ -30,8 +29,7 @@ class EditKind(Enum):
     CMPXCHG = "cmpxchg"
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(NamedTuple):
     """One conditional edit: `width` bytes at `address` must be `expected`, and become `new`."""
 
     field: str
@@ -47,8 +45,7 @@ class Edit:
         return f"{self.field} at {self.address:#x}: {self.expected:#x} → {self.new:#x}"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """The removal of one module: edits (none: plain removal is sound), then delete_module.
 
     `findings` are the codes of its diagnosis, `exit_runs` whether its own exit is called.
@@ -69,8 +66,7 @@ class Step:
         return tuple(edit for edit in self.edits if edit.kind is not EditKind.CHECK)
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Steps in order, the last for `module` itself, and what the helper needs to make their edits.
 
     symbols   kernel functions that the helper calls, and module_mutex (absent: hidden, so not taken)

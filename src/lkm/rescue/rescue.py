@@ -10,7 +10,6 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple, Optional
 
@@ -56,8 +55,7 @@ class Outcome(Enum):
         return self in (Outcome.PLANNED, Outcome.RESCUED, Outcome.REMOVED)
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What the caller decides.
 
     force            accept a verdict `crash`
@@ -74,8 +72,7 @@ class Options:
     exit_seconds: float = 10.0
 
 
-@dataclass(frozen=True)
-class RescueResult:
+class RescueResult(NamedTuple):
     """What was found, planned, done and seen. `later_plans` were made on the way, when something died."""
 
     module: ModuleName
@@ -113,7 +110,7 @@ def rescue(root: Root, name: ModuleName, options: Options) -> RescueResult:
         ended = _Execution(root, plan, options, tail).run(result)
     if record:
         record.complete(ended.outcome.value, detail=_record_detail(ended))
-        ended = replace(ended, record=record.path)
+        ended = ended._replace(record=record.path)
     _log_line(f"rescue of {name} ended: {ended.outcome.value}: {ended.reason}")
     return ended
 
@@ -134,8 +131,7 @@ def _prepare(root: Root, name: ModuleName, options: Options) -> tuple[RescueResu
             return _outdated(result, options.recorded, differs), snapshot
     refusal = next(refusals(snapshot, plan, force=options.force), None)
     if refusal is not None:
-        result = replace(
-            result,
+        result = result._replace(
             outcome=Outcome.REFUSED,
             reason=refusal.reason,
             remedy=refusal.remedy,
@@ -145,8 +141,7 @@ def _prepare(root: Root, name: ModuleName, options: Options) -> tuple[RescueResu
 
 
 def _outdated(result: RescueResult, recorded: Plan, differs: tuple[str, ...]) -> RescueResult:
-    return replace(
-        result,
+    return result._replace(
         outcome=Outcome.REFUSED,
         reason=f"the plan no longer fits, nothing was written; {len(differs)} differ, first {differs[0]}",
         remedy="make a new one with --dry-run",
@@ -181,8 +176,7 @@ class _Execution:
         """Execute, and complete `result` with what came of it."""
         ending = self._run_steps() or self._prove()
         self._collect()
-        return replace(
-            result,
+        return result._replace(
             outcome=ending.outcome,
             reason=ending.reason,
             remedy=ending.remedy,

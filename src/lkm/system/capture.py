@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Callable, Optional, TypeVar
+from typing import Callable, NamedTuple, Optional, TypeVar
 
 from lkm.errors import LkmError
 from lkm.names import ModuleName, module_name_from_path
@@ -59,8 +58,7 @@ _SECONDS = 3.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Kernel:
+class _Kernel(NamedTuple):
     """What only kernel memory tells."""
 
     modules: tuple[LoadedModule, ...]
@@ -69,7 +67,7 @@ class _Kernel:
     async_entries: tuple[AsyncEntry, ...] = ()
     module_mutex: Optional[MutexState] = None
     open_files: tuple[OpenFile, ...] = ()
-    symbols: dict[str, int] = field(default_factory=dict)
+    symbols: dict[str, int] = {}  # noqa: RUF012
 
 
 def capture(root: Root, *, samples: int = 3, seconds: float = _SECONDS) -> Snapshot:
@@ -163,7 +161,7 @@ class _Capture:
         """
         found = read_module_mutex(memory)
         if found and found.owner_pid is not None and waits_for_module_mutex(self._root, found.owner_pid):
-            return replace(found, owner_pid=None, owner_command="")
+            return found._replace(owner_pid=None, owner_command="")
         return found
 
     def _read_symbols(self, memory: KernelMemory) -> dict[str, int]:
@@ -229,8 +227,8 @@ def _with_exports(memory: KernelMemory, module: LoadedModule) -> LoadedModule:
     except LkmError:
         return module
     mark = "__ksymtab_"
-    return replace(
-        module, exports=tuple(sorted(name[len(mark) :] for _, name in symbols if name.startswith(mark)))
+    return module._replace(
+        exports=tuple(sorted(name[len(mark) :] for _, name in symbols if name.startswith(mark)))
     )
 
 

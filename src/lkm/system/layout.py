@@ -15,7 +15,6 @@ kernel/module/main.c: refcnt has base 1 (MODULE_REF_BASE).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
@@ -65,7 +64,7 @@ def read_layout(root: Root, memory: Optional[KernelMemory], modules: Iterable[Lo
     proofs = prove(root, memory, layout, loaded)
     if not proofs and not error:
         error = _no_proof(root, loaded)
-    return LayoutReading(replace(layout, proofs=proofs), sibling, error)
+    return LayoutReading(layout._replace(proofs=proofs), sibling, error)
 
 
 def layout_of_sibling(sibling: Sibling) -> Layout:
@@ -123,8 +122,7 @@ def _merge(filed: Optional[Layout], typed: Optional[Layout]) -> Optional[Layout]
     ]
     if typed.disagreement:
         differences.append(typed.disagreement)
-    return replace(
-        filed,
+    return filed._replace(
         origin="sibling and btf",
         num_syms=typed.num_syms,
         num_gpl_syms=typed.num_gpl_syms,

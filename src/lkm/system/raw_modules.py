@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
@@ -87,8 +86,8 @@ def _complete(
     if permanent is None and raw.state == ModuleState.LIVE.number:
         permanent = bool(raw.init) and not raw.exit
     ranges = _ranges(memory, address)
-    done = replace(module, address=address, raw=raw, permanent=permanent)
-    return replace(done, memory=ranges) if ranges else _with_sections(root, done)
+    done = module._replace(address=address, raw=raw, permanent=permanent)
+    return done._replace(memory=ranges) if ranges else _with_sections(root, done)
 
 
 def _read_named(memory: KernelMemory, layout: Layout, module: LoadedModule) -> Optional[RawModule]:
@@ -177,7 +176,7 @@ def _with_sections(root: Optional[Root], module: LoadedModule) -> LoadedModule:
     """Memory by /sys/module/X/sections, for a module that has none yet."""
     if module.memory or root is None:
         return module
-    return replace(module, memory=sections_memory(root, module))
+    return module._replace(memory=sections_memory(root, module))
 
 
 def sections_memory(root: Root, module: LoadedModule) -> tuple[MemoryRange, ...]:
@@ -195,7 +194,7 @@ def sections_memory(root: Root, module: LoadedModule) -> tuple[MemoryRange, ...]
     ranges: list[MemoryRange] = []
     for start in sorted(starts):
         if ranges and ranges[-1].start + ranges[-1].size == start:
-            ranges[-1] = replace(ranges[-1], size=ranges[-1].size + _PAGE)
+            ranges[-1] = ranges[-1]._replace(size=ranges[-1].size + _PAGE)
         else:
             ranges.append(MemoryRange(start, _PAGE, "core"))
     return tuple(ranges)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError, ParseError
@@ -53,7 +52,7 @@ def find_sibling(root: Root, modules: Iterable[LoadedModule]) -> SiblingReading:
         running = healthy[sibling.name].build_id
         if running and sibling.build_id:
             if running == sibling.build_id:
-                return SiblingReading(replace(sibling, build_matches=True))
+                return SiblingReading(sibling._replace(build_matches=True))
             foreign.append(sibling.name)
         spare = spare or sibling
     if foreign:

@@ -8,9 +8,8 @@ Addresses and sizes are in bytes; 0 as an address means "hidden or unknown".
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from lkm.errors import ParseError
 from lkm.names import ModuleName
@@ -39,8 +38,7 @@ class ModuleState(Enum):
         return ("live", "coming", "going", "unformed").index(self.value)
 
 
-@dataclass(frozen=True)
-class MemoryRange:
+class MemoryRange(NamedTuple):
     """A stretch of a module's memory. `kind` is `core` or `init` (struct module_layout, before 6.4), or the
     lower-case name of its `enum mod_mem_type` (since 6.4, struct module has mem[])."""
 
@@ -48,12 +46,12 @@ class MemoryRange:
     size: int
     kind: str
 
-    def __contains__(self, address: int) -> bool:
+    def holds(self, address: int) -> bool:
+        """Whether `address` lies in it."""
         return self.start <= address < self.start + self.size
 
 
-@dataclass(frozen=True)
-class RawModule:
+class RawModule(NamedTuple):
     """Fields of a `struct module` in kernel memory. `refcnt` is the raw atomic: idle LIVE is 1."""
 
     name: str
@@ -65,8 +63,7 @@ class RawModule:
     num_gpl_syms: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class LoadedModule:
+class LoadedModule(NamedTuple):
     """A module that the kernel has in its list.
 
     refcnt   as the kernel shows it: references beyond the base (-1 while going); None if it hides it
@@ -96,11 +93,10 @@ class LoadedModule:
 
     def owns(self, address: int) -> bool:
         """Whether `address` lies in this module's memory."""
-        return any(address in stretch for stretch in self.memory)
+        return any(stretch.holds(address) for stretch in self.memory)
 
 
-@dataclass(frozen=True)
-class TaskFrame:
+class TaskFrame(NamedTuple):
     """One line of /proc/PID/stack."""
 
     symbol: str
@@ -108,8 +104,7 @@ class TaskFrame:
     module: Optional[ModuleName] = None
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """A live thread that matters here: in module code, in the module loader, or waiting for one.
 
     state     letter of /proc/PID/stat (R, S, D, …); zombies and dead tasks are never listed
@@ -145,8 +140,7 @@ class Task:
         return any(frame.module == module for frame in self.stack)
 
 
-@dataclass(frozen=True)
-class OpenFile:
+class OpenFile(NamedTuple):
     """A file, device or mapping that a process has open and that is served by a module.
 
     via  `fd` or `map`. how: `f_op` (the file's operations lie in the module), `device` (its number belongs
@@ -162,8 +156,7 @@ class OpenFile:
     how: str = "f_op"
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """A mount whose file system type (`how` is `type`), or whose block device's driver (`device`), belongs to
     a module. `pid` is a process that sees it."""
 
@@ -192,8 +185,7 @@ class RegistrationKind(Enum):
     DEVICE = "device"
 
 
-@dataclass(frozen=True)
-class Registration:
+class Registration(NamedTuple):
     """Something that the kernel's tables hold on a module's behalf.
 
     certain  True: a pointer into the module, or the kernel's own word for the owner; False: by name only
@@ -210,8 +202,7 @@ class Registration:
     users: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class AsyncEntry:
+class AsyncEntry(NamedTuple):
     """An entry of the kernel's list of asynchronous calls (kernel/async.c) that has not finished."""
 
     function: str
@@ -219,8 +210,7 @@ class AsyncEntry:
     running: bool
 
 
-@dataclass(frozen=True)
-class MutexState:
+class MutexState(NamedTuple):
     """module_mutex: whether it was held at every sample, and by which live task (None: a dead one)."""
 
     held: bool
@@ -228,8 +218,7 @@ class MutexState:
     owner_command: str = ""
 
 
-@dataclass(frozen=True)
-class Sibling:
+class Sibling(NamedTuple):
     """A `.ko` of the running kernel, from which a helper is assembled.
 
     build_matches  its build-id equals that of the loaded module of its name; None: nothing to compare with
@@ -249,8 +238,7 @@ class Sibling:
     retpoline: bool = False
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(NamedTuple):
     """One healthy live module, read through kcore by the layout and compared with sysfs."""
 
     module: ModuleName
@@ -258,8 +246,7 @@ class Proof:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Offsets in bytes into the running kernel's `struct module`.
 
     `state` 0, `list` 8, `name` 24; `source_list`, `target_list`, `exit`, `refcnt` are consecutive
@@ -285,8 +272,7 @@ class Layout:
         return self.exit - 32
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What the machine allows; None: could not be read, or this kernel has no such thing."""
 
     loadable: Optional[bool] = None
@@ -306,8 +292,7 @@ class Policy:
     console_loglevel: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The machine at one moment. `notes` are sentences on what could not be read, and why."""
 
     release: str
@@ -324,7 +309,7 @@ class Snapshot:
     layout: Optional[Layout] = None
     layout_error: str = ""
     sibling: Optional[Sibling] = None
-    symbols: dict[str, Address] = field(default_factory=dict)
+    symbols: dict[str, Address] = {}  # noqa: RUF012
     builtin: tuple[ModuleName, ...] = ()
     proc_modules_error: str = ""
     notes: tuple[str, ...] = ()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Optional
 
 from lkm.errors import KernelCallError, ParseError
@@ -205,7 +204,7 @@ class _Look:
         if not name:
             return task
         about = self._about((pid, tid, stat.start), task, arguments)
-        return replace(task, subject=about.subject, subject_imports=about.imports)
+        return task._replace(subject=about.subject, subject_imports=about.imports)
 
     def _about(self, key: _Key, task: Task, arguments: tuple[int, ...]) -> ModuleCall:
         """What the call is about, read once: a file of megabytes does not change from sample to sample."""
@@ -267,8 +266,7 @@ def _command_line(path: str) -> str:
 def _united(first: Task, later: Task) -> Task:
     """One task of two looks at it: state of the later, frames of both, the later's first."""
     more = tuple(frame for frame in first.stack if frame not in later.stack)
-    return replace(
-        later,
+    return later._replace(
         stack=later.stack + more,
         call=later.call or first.call,
         subject=later.subject or first.subject,

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from lkm.diagnosis.diagnose import diagnose, without_module
@@ -299,5 +297,5 @@ def test_without_a_module_its_references_are_given_back() -> None:
     left = without_module(make_snapshot(provider, make_module("user", COMING)), name("user"))
     remaining = left.module(name("x"))
     assert remaining is not None
-    assert remaining == replace(make_module("x"), holders=())
+    assert remaining == make_module("x")._replace(holders=())
     assert ask(left).verdict is Verdict.REMOVABLE

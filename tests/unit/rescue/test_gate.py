@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from lkm.errors import NeedsRoot, Refused
@@ -39,21 +37,21 @@ def test_a_sound_plan_passes() -> None:
 )
 def test_policy_is_respected(policy: dict[str, object], reason: str) -> None:
     machine = make_snapshot(DEAD)
-    machine = replace(machine, policy=replace(machine.policy, **policy))  # type: ignore[arg-type]
+    machine = machine._replace(policy=machine.policy._replace(**policy))  # type: ignore[arg-type]
     found = reasons(machine)
     assert any(reason in line for line in found), found
 
 
 def test_policy_about_signatures_is_no_matter_where_nothing_is_edited() -> None:
     machine = make_snapshot(make_module("x"))
-    machine = replace(machine, policy=replace(machine.policy, sig_enforce=True, lockdown="integrity"))
+    machine = machine._replace(policy=machine.policy._replace(sig_enforce=True, lockdown="integrity"))
     assert reasons(machine) == []
 
 
 @pytest.mark.parametrize("policy", [{"euid": 1000}, {"cap_sys_module": False}])
 def test_without_the_privilege_root_would_help(policy: dict[str, object]) -> None:
     machine = make_snapshot(DEAD)
-    machine = replace(machine, policy=replace(machine.policy, **policy))  # type: ignore[arg-type]
+    machine = machine._replace(policy=machine.policy._replace(**policy))  # type: ignore[arg-type]
     with pytest.raises(NeedsRoot):
         check_gate(machine, plan_rescue(machine, name("x")))
 
@@ -62,30 +60,30 @@ def test_without_the_privilege_root_would_help(policy: dict[str, object]) -> Non
     ("change", "reason"),
     [
         ({"sibling": None, "layout_error": "no file of this release"}, "no file of this release"),
-        ({"sibling": replace(SIBLING, intree=False)}, "no in-tree module"),
-        ({"sibling": replace(SIBLING, build_matches=False)}, "another build"),
+        ({"sibling": SIBLING._replace(intree=False)}, "no in-tree module"),
+        ({"sibling": SIBLING._replace(build_matches=False)}, "another build"),
         ({"layout": None, "layout_error": "no BTF"}, "no BTF"),
-        ({"layout": replace(LAYOUT, disagreement="refcnt 856 and 864")}, "disagree"),
-        ({"layout": replace(LAYOUT, proofs=())}, "could not be proved"),
+        ({"layout": LAYOUT._replace(disagreement="refcnt 856 and 864")}, "disagree"),
+        ({"layout": LAYOUT._replace(proofs=())}, "could not be proved"),
         (
-            {"layout": replace(LAYOUT, proofs=(Proof(name("h"), holds=False, detail="name"),))},
+            {"layout": LAYOUT._replace(proofs=(Proof(name("h"), holds=False, detail="name"),))},
             "does not hold",
         ),
         ({"symbols": {}}, "kallsyms"),
     ],
 )
 def test_what_is_not_understood_is_not_edited(change: dict[str, object], reason: str) -> None:
-    found = reasons(replace(make_snapshot(DEAD), **change))  # type: ignore[arg-type]
+    found = reasons(make_snapshot(DEAD)._replace(**change))  # type: ignore[arg-type]
     assert any(reason in line for line in found), found
 
 
 @pytest.mark.parametrize(
     "target",
     [
-        replace(DEAD, raw=None),
-        replace(DEAD, address=0),
-        replace(DEAD, raw=RawModule("somebody_else", 1, 2, 3, 4)),
-        replace(DEAD, in_sysfs=False),
+        DEAD._replace(raw=None),
+        DEAD._replace(address=0),
+        DEAD._replace(raw=RawModule("somebody_else", 1, 2, 3, 4)),
+        DEAD._replace(in_sysfs=False),
     ],
 )
 def test_a_target_that_is_not_where_it_should_be_is_refused(target: LoadedModule) -> None:
@@ -96,8 +94,8 @@ def test_an_edit_outside_of_the_target_is_refused() -> None:
     machine = make_snapshot(DEAD)
     plan = plan_rescue(machine, name("x"))
     step = plan.steps[0]
-    stray = replace(step.edits[-1], address=DEAD.address + LAYOUT.size)
-    bent = replace(plan, steps=(replace(step, edits=(*step.edits[:-1], stray)),))
+    stray = step.edits[-1]._replace(address=DEAD.address + LAYOUT.size)
+    bent = plan._replace(steps=(step._replace(edits=(*step.edits[:-1], stray)),))
     with pytest.raises(Refused, match="outside"):
         check_gate(machine, bent)
 

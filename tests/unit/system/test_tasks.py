@@ -161,7 +161,7 @@ def test_samples_are_taken_while_something_changes(tree: Tree) -> None:
         os.symlink("second", place + ".new")
         os.replace(place + ".new", place)
         os._exit(0)
-    (task,) = read_tasks(tree.root, [COMING], samples=6)
+    (task,) = read_tasks(tree.root, [COMING], samples=30)
     os.waitpid(pid, 0)
     assert [frame.symbol for frame in task.stack] == ["two", "one"]
 
