@@ -39,6 +39,9 @@ ORPHANED = 5.0
 BLKFLSBUF = 0x1261
 """Forget what was read of a disk (linux/fs.h): the template has seen these as blank."""
 
+RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
+"""linux/random.h. Written bytes alone would wait for the next reseeding, and clones would draw the same."""
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 ENVIRONMENT = {
     "HOME": "/root",
@@ -152,7 +155,8 @@ class Agent:
     def _do_adopt(self, header: dict[str, Any], payload: bytes) -> None:
         time.clock_settime(time.CLOCK_REALTIME, float(header["time"]))
         with open("/dev/urandom", "wb") as pool:
-            pool.write(payload)
+            fcntl.ioctl(pool, RNDADDENTROPY, struct.pack("ii", 8 * len(payload), len(payload)) + payload)
+            fcntl.ioctl(pool, RNDRESEEDCRNG)
         for device, directory in header["mounts"].items():
             with open(device, "rb") as disk:
                 fcntl.ioctl(disk, BLKFLSBUF)

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 from lkm.errors import LabError
-from lkm.lab.cache import Progress, cache_dir, content_key, locked
+from lkm.lab.cache import Progress, cache_dir, content_key, locked, prune, use
 from lkm.lab.delivery import PACKAGE_SIZE, SHARE_SIZE, package_image, share_image, sparse_file
 from lkm.lab.kernels import Kernel
 from lkm.lab.machine import Hardware, Machine, scratch_directory
@@ -91,15 +91,13 @@ def _initrd(kernel: Kernel, progress: Progress) -> str:
     size = sum(os.stat(part).st_size for part in parts)
     with locked(f"initrd-{kernel.release}"):
         if not os.path.exists(path) or os.stat(path).st_size != size:
-            for name in os.listdir(os.path.dirname(path)):
-                if name.startswith(f"{kernel.release}-"):
-                    os.unlink(os.path.join(os.path.dirname(path), name))
+            prune(os.path.dirname(path))
             with open(f"{path}.new", "wb") as stream:
                 for part in parts:
                     with open(part, "rb") as source:
                         shutil.copyfileobj(source, stream)
             os.replace(f"{path}.new", path)
-    return path
+    return use(path)
 
 
 def _accelerator(hardware: Hardware, progress: Progress) -> str:

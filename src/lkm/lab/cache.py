@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -23,10 +24,12 @@ __all__ = [
     "cache_dir",
     "content_key",
     "locked",
+    "prune",
     "publish",
     "read_manifest",
     "sha256_file",
     "silent",
+    "use",
     "write_manifest",
 ]
 
@@ -34,6 +37,8 @@ Progress = Callable[[str], None]
 """Is told, in one short line, what takes time."""
 
 MANIFEST = "manifest.json"
+UNUSED = 3600.0
+"""Seconds after which what can be made again in seconds may go."""
 
 
 def silent(_line: str) -> None:
@@ -86,6 +91,23 @@ def publish(destination: str) -> Iterator[str]:
             os.rename(scratch, destination)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def use(path: str) -> str:
+    """Mark an entry of the cache as used now, so that `prune` leaves it; returns `path`."""
+    os.utime(path)
+    return path
+
+
+def prune(directory: str) -> None:
+    """Delete the entries of a directory that nobody has used for UNUSED seconds; newer ones may be in use."""
+    for entry in os.scandir(directory):
+        with contextlib.suppress(OSError):  # another process prunes too
+            if time.time() - entry.stat().st_mtime > UNUSED:
+                if entry.is_dir():
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
 
 
 def sha256_file(path: str) -> str:

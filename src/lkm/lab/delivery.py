@@ -6,7 +6,6 @@ Both come as ext4 images on disks that were blank when the template booted: one 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import py_compile
 import shutil
@@ -15,7 +14,7 @@ import tempfile
 
 import lkm
 from lkm.errors import LabError, UsageError
-from lkm.lab.cache import cache_dir, content_key
+from lkm.lab.cache import cache_dir, content_key, prune, use
 from lkm.lab.image import make_ext4, tree_size
 
 __all__ = ["PACKAGE_SIZE", "SHARE_SIZE", "package_image", "share_image", "sparse_file"]
@@ -66,8 +65,8 @@ def package_image() -> str:
             make_ext4(stage, scratch)
             os.truncate(scratch, PACKAGE_SIZE)
             os.replace(scratch, path)
-        _prune(home, keep=8)
-    return path
+        prune(home)
+    return use(path)
 
 
 def _stage_package(top: str, sources: list[str], stage: str) -> None:
@@ -89,11 +88,3 @@ def _stage_package(top: str, sources: list[str], stage: str) -> None:
             py_compile.compile(
                 target, compiled, f"/usr/lib/lkm/lkm/{relative}", invalidation_mode=mode, quiet=2
             )
-
-
-def _prune(directory: str, *, keep: int) -> None:
-    """Delete all but the newest; a guest that runs keeps its open file."""
-    entries = [entry for entry in os.scandir(directory) if entry.name.endswith(".img")]
-    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime)[:-keep]:
-        with contextlib.suppress(FileNotFoundError):  # another process prunes too
-            os.unlink(entry.path)

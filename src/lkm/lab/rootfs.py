@@ -16,7 +16,17 @@ import tempfile
 from collections.abc import Iterable
 
 from lkm.errors import LabError
-from lkm.lab.cache import Progress, cache_dir, content_key, locked, publish, read_manifest, write_manifest
+from lkm.lab.cache import (
+    Progress,
+    cache_dir,
+    content_key,
+    locked,
+    prune,
+    publish,
+    read_manifest,
+    use,
+    write_manifest,
+)
 from lkm.lab.image import make_cpio
 from lkm.lab.process import find_tool, run_tool
 
@@ -70,12 +80,14 @@ def base_initramfs(progress: Progress) -> str:
     path = os.path.join(home, "initramfs.cpio")
     manifest = read_manifest(home)
     if manifest is not None and not manifest.damage(home):
+        use(home)
         return path
     with locked("guest"):
         manifest = read_manifest(home)
         if manifest is not None and not manifest.damage(home):
             return path
         progress("making the guest's root")
+        prune(cache_dir("guest"))
         with tempfile.TemporaryDirectory(prefix="lkm-root-") as stage, publish(home) as scratch:
             _fill(stage)
             make_cpio(stage, os.path.join(scratch, "initramfs.cpio"))

@@ -40,8 +40,11 @@ class GuestDied(LabError):
         self.console = console
 
     def last_lines(self, count: int = 30) -> str:
-        """The end of the console log."""
-        return "\n".join(self.console.rstrip().splitlines()[-count:])
+        """The end of the console log: `count` lines, or more if that is where the panic begins."""
+        lines = self.console.rstrip().splitlines()
+        start = max(0, len(lines) - count)
+        panics = [number for number, line in enumerate(lines) if "Kernel panic - not syncing" in line]
+        return "\n".join(lines[min([start, *panics]) :])
 
 
 class GuestTimeout(LabError):

@@ -9,7 +9,7 @@ after its QEMU has started. Clones share the KASLR layout.
 from __future__ import annotations
 
 import os
-import shutil
+import shlex
 import time
 from dataclasses import replace
 
@@ -21,8 +21,10 @@ from lkm.lab.cache import (
     cache_dir,
     content_key,
     locked,
+    prune,
     publish,
     read_manifest,
+    use,
     write_manifest,
 )
 from lkm.lab.kernels import Kernel
@@ -39,12 +41,22 @@ def clone_guest(kernel: Kernel, *, share: str | None, memory: int, progress: Pro
     """A clone of the template of this kernel, which is made if there is none."""
     hardware = describe_hardware(kernel, memory=memory, progress=progress)
     home = _template(kernel, hardware, progress)
+    try:
+        return _clone(hardware, home, share)
+    except LabError:
+        if _whole(home):
+            raise
+        progress("the template is gone: making it anew")
+        return _clone(hardware, _template(kernel, hardware, progress), share)
+
+
+def _clone(hardware: Hardware, home: str, share: str | None) -> Session:
     clone = replace(hardware, ram=os.path.join(home, "ram"), incoming=True)
     session = start_session(clone, share=share, deliver=True)
     try:
         monitor = session.machine.monitor
         monitor.execute("migrate-set-capabilities", capabilities=CAPABILITIES)
-        monitor.execute("migrate-incoming", uri=f"exec:cat {_shell_quoted(os.path.join(home, 'state'))}")
+        monitor.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(os.path.join(home, 'state'))}")
         _await_migration(monitor)
         monitor.execute("cont")
         session.adopt()
@@ -57,23 +69,19 @@ def clone_guest(kernel: Kernel, *, share: str | None, memory: int, progress: Pro
 def _template(kernel: Kernel, hardware: Hardware, progress: Progress) -> str:
     """The directory with `ram` and `state`; made under a lock if it is not there or damaged."""
     stat = os.stat
-    files = [
-        (path, stat(path).st_mtime_ns, stat(path).st_size)
-        for path in (hardware.kernel, hardware.initrd, hardware.modules)
-    ]
+    # The initramfs is named by its content, and its date is that of its last use.
+    files = [(path, stat(path).st_mtime_ns) for path in (hardware.kernel, hardware.modules)]
     key = content_key(qemu_version(), hardware, files)
     home = os.path.join(cache_dir("templates"), f"{kernel.release}-{key}")
     if _whole(home):
-        return home
+        return use(home)
     with locked(f"template-{kernel.release}"):
         if not _whole(home):
-            _remove_stale(kernel, hardware)
+            prune(cache_dir("templates"))
             progress(f"booting {kernel.release} once, as the template of its clones")
             with publish(home) as scratch:
                 _freeze(hardware, scratch, progress)
-                write_manifest(
-                    scratch, {"release": kernel.release, "initrd": hardware.initrd}, unhashed=("ram",)
-                )
+                write_manifest(scratch, {"release": kernel.release}, unhashed=("ram",))
     return home
 
 
@@ -86,7 +94,7 @@ def _freeze(hardware: Hardware, directory: str, progress: Progress) -> None:
         monitor.execute("stop")
         monitor.execute("migrate-set-capabilities", capabilities=CAPABILITIES)
         # An error shows in this very reply; after one, query-migrate would say "none" for ever.
-        monitor.execute("migrate", uri=f"exec:cat > {_shell_quoted(state)}")
+        monitor.execute("migrate", uri=f"exec:cat > {shlex.quote(state)}")
         _await_migration(monitor)
     finally:
         session.close()
@@ -107,18 +115,3 @@ def _await_migration(monitor: Monitor) -> None:
 def _whole(home: str) -> bool:
     manifest: Manifest | None = read_manifest(home)
     return manifest is not None and not manifest.damage(home)
-
-
-def _remove_stale(kernel: Kernel, hardware: Hardware) -> None:
-    """Delete templates of this kernel that no guest can use any more; clones that run keep the memory."""
-    top = cache_dir("templates")
-    for name in os.listdir(top):
-        manifest = read_manifest(os.path.join(top, name))
-        if name.startswith(f"{kernel.release}-") and (
-            manifest is None or manifest.facts.get("initrd") != hardware.initrd
-        ):
-            shutil.rmtree(os.path.join(top, name), ignore_errors=True)
-
-
-def _shell_quoted(path: str) -> str:
-    return "'" + path.replace("'", "'\\''") + "'"
