@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -153,16 +154,15 @@ def test_samples_are_taken_while_something_changes(tree: Tree) -> None:
     os.symlink("first", place)
     tree.write(f"{base}/first", "[<0>] one+0x1/0x2 [demo]\n")
     tree.write(f"{base}/second", "[<0>] two+0x1/0x2 [demo]\n")
-    pid = os.fork()
-    if pid == 0:
-        import time
 
-        time.sleep(0.04)
+    def change() -> None:
         os.symlink("second", place + ".new")
         os.replace(place + ".new", place)
-        os._exit(0)
+
+    timer = threading.Timer(0.04, change)
+    timer.start()
     (task,) = read_tasks(tree.root, [COMING], samples=30)
-    os.waitpid(pid, 0)
+    timer.join()
     assert [frame.symbol for frame in task.stack] == ["two", "one"]
 
 
