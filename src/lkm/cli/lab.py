@@ -138,6 +138,7 @@ def _write_through(stream: int, data: bytes) -> None:
 
 def _kernels(arguments: argparse.Namespace) -> int:
     from lkm.lab import kernels
+    from lkm.lab.build import header_tree
 
     if arguments.what != "list" and not arguments.names:
         raise UsageError(
@@ -154,6 +155,8 @@ def _kernels(arguments: argparse.Namespace) -> int:
     for name in arguments.names:
         if arguments.what == "fetch":
             kernel = kernels.fetch_kernel(name, mirror=arguments.mirror, progress=_progress)
+            # The archive drops old versions: what a later build needs is fetched with its kernel.
+            header_tree(kernel, mirror=arguments.mirror, progress=_progress)
             print(f"{kernel.series.name} {kernel.release} {kernel.version}")
         else:
             removed = kernels.remove_kernel(name)

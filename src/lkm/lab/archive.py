@@ -62,6 +62,11 @@ class Archive:
                 found = self._search(pattern)
         return found
 
+    def refresh(self) -> None:
+        """Read the package lists again, however fresh they are."""
+        with locked("archive"):
+            self._refresh(force=True)
+
     def fetch(self, package: Package) -> str:
         """The path of the package's verified `.deb` in the cache; downloaded if it is not there."""
         path = self.deb_path(package.name, package.version)

@@ -122,6 +122,7 @@ def remove_kernel(name: str) -> list[str]:
             ):
                 continue
             shutil.rmtree(os.path.join(cache_dir("kernels"), release), ignore_errors=True)
+            shutil.rmtree(os.path.join(cache_dir("headers"), release), ignore_errors=True)
             removed.append(release)
         for deb in os.listdir(cache_dir("debs")):
             if any(f"-{release}_" in deb for release in removed):
@@ -174,7 +175,12 @@ def _obtain(series: Series, release: str, *, exact: bool, mirror: str, progress:
             if kernel is not None:
                 _pin(kernel)
                 return kernel
-            deb = archive.fetch(package)
+            try:
+                deb = archive.fetch(package)
+            except LabError:  # the archive may have moved on since its lists were read
+                archive.refresh()
+                package = _choose(archive, series, release, exact=exact, progress=progress)
+                deb = archive.fetch(package)
         chosen = package.name[len("linux-image-") :]
         destination = os.path.join(cache_dir("kernels"), chosen)
         progress(f"unpacking {package.name}")

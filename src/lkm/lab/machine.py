@@ -10,10 +10,13 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lkm.errors import LabError
-from lkm.lab.monitor import Monitor
 from lkm.lab.process import find_tool
+
+if TYPE_CHECKING:
+    from lkm.lab.monitor import Monitor
 
 __all__ = ["Hardware", "Machine"]
 
@@ -105,6 +108,8 @@ class Machine:
     def monitor(self) -> Monitor:
         """QMP, connected at first use. Raises LabError if QEMU did not start."""
         if self._monitor is None:
+            from lkm.lab.monitor import Monitor  # takes 0.1 s, in which QEMU starts
+
             try:
                 self._monitor = Monitor(self._monitor_socket)
             except (LabError, EOFError) as error:

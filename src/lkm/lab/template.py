@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 
 from lkm.errors import LabError
-from lkm.lab.boot import boot_guest, describe_hardware, qemu_version, start_session
+from lkm.lab.boot import boot_guest, describe_hardware, qemu_identity, start_session
 from lkm.lab.cache import (
     Manifest,
     Progress,
@@ -71,7 +71,7 @@ def _template(kernel: Kernel, hardware: Hardware, progress: Progress) -> str:
     stat = os.stat
     # The initramfs is named by its content, and its date is that of its last use.
     files = [(path, stat(path).st_mtime_ns) for path in (hardware.kernel, hardware.modules)]
-    key = content_key(qemu_version(), hardware, files)
+    key = content_key(qemu_identity(), hardware, files)
     home = os.path.join(cache_dir("templates"), f"{kernel.release}-{key}")
     if _whole(home):
         return use(home)
