@@ -20,6 +20,10 @@ __all__ = ["dependent_holders", "idle_refcnt", "is_corrupt", "named_holders", "r
 ABSURD = 1_000_000
 """No machine has this many users of one module without showing one of them."""
 
+_MOST = {HolderKind.OPEN_FILE: 2, HolderKind.USERS: 2}
+"""References that one such holder may have: an open character device has two (chrdev_open takes one by
+cdev_get and one by fops_get), and so has an AF_ALG socket."""
+
 IDLE = {ModuleState.LIVE: 0, ModuleState.COMING: 1, ModuleState.GOING: -1, ModuleState.UNFORMED: 0}
 
 
@@ -65,7 +69,7 @@ def reference_findings(snapshot: Snapshot, module: LoadedModule, activity: Activ
                 holders=tuple(named),
             )
         )
-        unnamed -= len(named)
+        unnamed -= sum(_MOST.get(holder.kind, 1) for holder in named)
     if unnamed > 0:
         findings.append(_unexplained_finding(module, unnamed, others=bool(named)))
     return findings

@@ -214,9 +214,15 @@ def test_a_holder_in_sight_is_named_and_refuses(
 
 def test_more_references_than_holders_in_sight_are_unexplained() -> None:
     opened = OpenFile(name("x"), 99, "cat", "/dev/x", fd=3)
-    found = ask(make_snapshot(make_module("x", extra=3), open_files=(opened,)))
+    found = ask(make_snapshot(make_module("x", extra=4), open_files=(opened,)))
     assert codes(found)[:2] == ["referenced", "unexplained-references"]
     assert "2 more references" in found.findings[1].summary
+
+
+def test_an_open_character_device_has_two_references() -> None:
+    opened = OpenFile(name("x"), 99, "cat", "/dev/x", fd=3)
+    found = ask(make_snapshot(make_module("x", extra=2), open_files=(opened,)))
+    assert codes(found) == ["referenced"]
 
 
 def test_a_file_open_on_a_module_without_references_is_a_crash_to_come() -> None:
