@@ -93,6 +93,8 @@ class Machine:
             "-chardev", f"socket,id=monitor,fd={monitor_end.fileno()}",
             "-mon", "chardev=monitor,mode=control",
         ]  # fmt: skip
+        with open(f"{directory}/console", "wb"):
+            pass  # it is looked at before QEMU has opened it
         with agent_end, monitor_end, open(f"{directory}/qemu.log", "wb") as log:
             process = subprocess.Popen(
                 argv,
