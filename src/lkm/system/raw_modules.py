@@ -24,7 +24,7 @@ from lkm.system.snapshot import Layout, LoadedModule, MemoryRange, ModuleState, 
 
 __all__ = ["sections_memory", "with_raw"]
 
-_NAME = re.compile(r"[!-~]{1,55}")
+_NAME = re.compile(r"[!-\[\]-~]{1,55}")  # printable, and no escape of what is not UTF-8
 _MAX_MODULES = 4096
 _MAX_RANGE = 1 << 28
 _PAGE = 4096
