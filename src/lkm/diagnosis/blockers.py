@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The findings that are not about the count: state, exit, policy, asynchronous calls, registrations."""
+"""The findings that are not about the count: state, exit, asynchronous calls, registrations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from lkm.diagnosis.activity import Activity, Role, waits_for
 from lkm.diagnosis.events import event_of
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Holder, HolderKind
 from lkm.names import ModuleName
-from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Policy, Snapshot, Task
+from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Snapshot, Task
 
 __all__ = [
-    "async_findings", "exit_findings", "machine_findings", "not_loaded_finding", "policy_findings",
-    "registered_findings", "state_findings", "waiter_findings",
+    "async_findings", "exit_findings", "machine_findings", "not_loaded_finding", "registered_findings",
+    "state_findings", "waiter_findings",
 ]  # fmt: skip
 
 
@@ -198,27 +198,6 @@ def registered_findings(snapshot: Snapshot, module: LoadedModule) -> list[Findin
         )
         for item in snapshot.registrations
         if item.module == module.name
-    ]
-
-
-def policy_findings(policy: Policy) -> list[Finding]:
-    """What forbids every removal, whoever asks."""
-    findings = []
-    if policy.module_unload is False:
-        findings.append(
-            ("this kernel cannot unload modules", "CONFIG_MODULE_UNLOAD is off", "restart without it")
-        )
-    if policy.modules_disabled:
-        findings.append(
-            (
-                "loading and unloading is disabled until the next boot",
-                "/proc/sys/kernel/modules_disabled: 1",
-                "it cannot be set back; restart",
-            )
-        )
-    return [
-        Finding(FindingCode.POLICY, summary, evidence=(evidence,), remedy=remedy)
-        for summary, evidence, remedy in findings
     ]
 
 

@@ -9,14 +9,14 @@ from lkm.diagnosis.blockers import (
     exit_findings,
     machine_findings,
     not_loaded_finding,
-    policy_findings,
     registered_findings,
     state_findings,
     waiter_findings,
 )
 from lkm.diagnosis.findings import Certainty, Diagnosis, Finding, FindingCode
+from lkm.diagnosis.policy import edit_policy_findings, removal_policy_findings
 from lkm.diagnosis.references import named_holders, reference_findings
-from lkm.diagnosis.verdict import decide, exit_runs
+from lkm.diagnosis.verdict import EDITABLE, decide, exit_runs
 from lkm.names import ModuleName
 from lkm.system.snapshot import LoadedModule, Snapshot
 
@@ -36,7 +36,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         return Diagnosis(name, None, None, None, finding.summary, (finding,), finding.remedy)
     activity = activity_of(snapshot, module)
     findings = [
-        *policy_findings(snapshot.policy),
+        *removal_policy_findings(snapshot.policy),
         *machine_findings(snapshot),
         *state_findings(module, activity),
         *waiter_findings(module, activity),
@@ -47,6 +47,8 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         *_thread_findings(module, activity),
         *registered_findings(snapshot, module),
     ]
+    if any(finding.code in EDITABLE for finding in findings):
+        findings += edit_policy_findings(snapshot.policy)
     decision = decide(snapshot, module, activity, findings)
     return Diagnosis(
         module=name,

@@ -71,7 +71,10 @@ class HolderKind(Enum):
 
 
 class Holder(NamedTuple):
-    """Somebody who uses the module. `name` says it in short, `release` how to make them let go."""
+    """Somebody who uses the module. `name` says it in short, `release` how to make them let go.
+
+    `users`: how many there are of them, where one line stands for several users.
+    """
 
     kind: HolderKind
     name: str
@@ -83,6 +86,7 @@ class Holder(NamedTuple):
     mount_point: str = ""
     module: str = ""
     state: str = ""
+    users: int = 1
 
 
 class Finding(NamedTuple):

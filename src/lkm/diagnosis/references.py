@@ -69,7 +69,7 @@ def reference_findings(snapshot: Snapshot, module: LoadedModule, activity: Activ
                 holders=tuple(named),
             )
         )
-        unnamed -= sum(_MOST.get(holder.kind, 1) for holder in named)
+        unnamed -= sum(holder.users * _MOST.get(holder.kind, 1) for holder in named)
     if unnamed > 0:
         findings.append(_unexplained_finding(module, unnamed, others=bool(named)))
     return findings
@@ -205,6 +205,7 @@ def _registered_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder
                     f"{item.users} user{_s(item.users)} of the {item.kind.value} {item.name}",
                     f"end the users of {item.name}",
                     path=item.source,
+                    users=item.users,
                 )
             )
     return holders

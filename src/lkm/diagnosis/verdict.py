@@ -9,7 +9,7 @@ from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Verdict
 from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot
 
-__all__ = ["Decision", "decide", "exit_runs"]
+__all__ = ["EDITABLE", "Decision", "decide", "exit_runs"]
 
 C = FindingCode
 
@@ -19,8 +19,8 @@ REFUSING = (
     C.DEPENDENTS, C.REFERENCED,
 )  # fmt: skip
 
-# These are taken away by edits.
 EDITABLE = (C.INIT_DIED, C.EXIT_DIED, C.NO_EXIT, C.REFCNT_CORRUPT, C.UNEXPLAINED_REFERENCES)
+"""What edits take away."""
 
 
 def exit_runs(module: LoadedModule) -> bool:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The gate: whether a plan may be executed on this machine. Each refusal has its reason and the way on. Pure.
 
-Policy is respected and never evaded: where the kernel asks for signatures, or forbids loading, there is no
-helper. An `override` of the caller opens only what is his to decide: a crash that was announced.
+Policy is a finding (`lkm.diagnosis.policy`), so its verdict is `refuse`, which nothing here overrides. `force`
+opens only what is the caller's to decide: a crash that was announced.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lkm.diagnosis.findings import Verdict
-from lkm.errors import LkmError, NeedsRoot, Refused
 from lkm.rescue.plan import Plan, Step
 from lkm.rescue.planner import HELPER_SYMBOLS
 from lkm.system.snapshot import LoadedModule, Policy, Snapshot
 
-__all__ = ["Refusal", "check_gate", "refusals"]
+__all__ = ["Refusal", "refusals"]
 
 
 class Refusal(NamedTuple):
@@ -26,24 +25,12 @@ class Refusal(NamedTuple):
     remedy: str
     needs_root: bool = False
 
-    def error(self) -> LkmError:
-        """As the error that a command ends with."""
-        kind = NeedsRoot if self.needs_root else Refused
-        return kind(self.reason, remedy=self.remedy)
-
-
-def check_gate(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> None:
-    """Raise the first refusal (`Refused` or `NeedsRoot`), if there is one."""
-    for refusal in refusals(snapshot, plan, force=force):
-        raise refusal.error()
-
 
 def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator[Refusal]:
     """Why `plan` may not be executed, the most basic reason first. `force` accepts a verdict `crash`."""
     yield from _privilege(snapshot.policy)
     yield from _verdicts(plan, force=force)
     if any(step.edits for step in plan.steps) or any(_wants_edits(step) for step in plan.steps):
-        yield from _helper_policy(snapshot.policy)
         yield from _sibling(snapshot)
         yield from _layout(snapshot)
         yield from _symbols(plan)
@@ -54,14 +41,6 @@ def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator
 def _privilege(policy: Policy) -> Iterator[Refusal]:
     if policy.euid != 0 or policy.cap_sys_module is False:
         yield Refusal("a rescue needs root with CAP_SYS_MODULE", "run it as root", needs_root=True)
-    if policy.modules_disabled:
-        yield Refusal(
-            "loading and unloading is disabled (kernel.modules_disabled=1)", "restart: it cannot be set back"
-        )
-    if policy.module_unload is False:
-        yield Refusal(
-            "this kernel cannot unload modules (CONFIG_MODULE_UNLOAD is off)", "restart without the module"
-        )
 
 
 def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
@@ -79,24 +58,6 @@ def _wants_edits(step: Step) -> bool:
     return step.verdict in (Verdict.SAFE, Verdict.LEAKS) or (
         step.verdict is Verdict.CRASH and not step.exit_runs
     )
-
-
-def _helper_policy(policy: Policy) -> Iterator[Refusal]:
-    """What forbids an unsigned module, which the helper is."""
-    if policy.lockdown not in ("none", ""):
-        yield Refusal(
-            f"the kernel is locked down ({policy.lockdown}): it takes no unsigned module",
-            "that is the machine's policy; restart it, or sign the helper where you own a trusted key",
-        )
-    if policy.sig_enforce:
-        yield Refusal(
-            "the kernel takes signed modules only (module.sig_enforce)",
-            "that is the machine's policy; restart it, or sign the helper where you own a trusted key",
-        )
-    if policy.ima_appraises_modules:
-        yield Refusal("IMA appraises module files, and the helper is none", "that is the machine's policy")
-    if policy.loadpin:
-        yield Refusal("LoadPin takes modules from one file system only", "that is the machine's policy")
 
 
 def _sibling(snapshot: Snapshot) -> Iterator[Refusal]:

@@ -286,6 +286,15 @@ def test_policy_refuses(policy: Policy) -> None:
     assert found.verdict is Verdict.REFUSE
 
 
+@pytest.mark.parametrize(
+    "policy", [Policy(lockdown="integrity"), Policy(sig_enforce=True), Policy(loadpin=True)]
+)
+def test_policy_about_signatures_refuses_where_edits_are_needed(policy: Policy) -> None:
+    dead = ask(make_snapshot(make_module("x", COMING), policy=policy))
+    assert (codes(dead), dead.verdict) == (["init-died", "policy"], Verdict.REFUSE)
+    assert ask(make_snapshot(make_module("x"), policy=policy)).verdict is Verdict.REMOVABLE
+
+
 def test_a_snapshot_read_back_gives_the_same_diagnosis() -> None:
     snapshot = make_snapshot(
         make_module("x", COMING, extra=1, holders=(name("y"),)),
