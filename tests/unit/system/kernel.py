@@ -106,7 +106,7 @@ class FakeKernel:
                 return
         raise AssertionError(f"{address:#x} is not mapped")
 
-    def set(self, address: int, name: str, **members: int | bytes | str) -> int:
+    def set(self, address: int, name: str, /, **members: int | bytes | str) -> int:
         """Put each member of the struct there; `__` in a name is a dot."""
         for member, value in members.items():
             self.put(self.at(address, name, member.replace("__", ".")), value)
@@ -114,7 +114,7 @@ class FakeKernel:
 
     def text(self, value: str) -> int:
         """The address of a string on the heap."""
-        address = self.new(len(value) + 1)
+        address = self.new(512)  # strings are read in pieces that may end beyond them
         self.put(address, value)
         return address
 
