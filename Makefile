@@ -3,7 +3,7 @@
 #
 #   make demo                 see lkm at work in a virtual machine
 #   make test                 everything that is checked
-#   make test JOBS=4          with four test processes (default: one a processor)
+#   make test JOBS=4          with four test processes (default: one a processor; eight guests at most)
 #   make demo LKM_LAB_MIRROR=URL    on Ubuntu: kernels come from this Debian mirror
 
 SHELL := /bin/bash
@@ -16,6 +16,7 @@ PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 JOBS ?= $(shell nproc)
+VM_JOBS ?= $(shell echo $$(($(JOBS) < 8 ? $(JOBS) : 8)))
 BENCH := $(wildcard bench/*.py)
 
 export LKM_LAB_MIRROR ?=
@@ -88,7 +89,7 @@ test-fast: setup  ## the tests that need no virtual machine
 
 test-vm: setup  ## the tests on real kernels, each in a disposable virtual machine
 	@$(call say,tests on real kernels (the first time they are fetched: about 100 MB each))
-	@$(PYTHON) -m pytest -q -n $(JOBS) tests/vm
+	@$(PYTHON) -m pytest -q -n $(VM_JOBS) tests/vm
 
 bench: setup  ## benchmarks, each a ratio against the peer in one run
 	@$(call say,benchmarks)
