@@ -11,7 +11,7 @@ from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Snapshot,
 
 __all__ = [
     "async_findings", "exit_findings", "machine_findings", "not_loaded_finding", "registered_findings",
-    "state_findings", "waiter_findings",
+    "state_findings", "unseen_findings", "waiter_findings",
 ]  # fmt: skip
 
 
@@ -141,7 +141,10 @@ def _unformed_finding(activity: Activity) -> Finding:
 
 
 def waiter_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
-    """Loads that wait for this one: neither its loader nor its remover, but they wake when it changes."""
+    """Loads that wait for this one: neither its loader nor its remover, but they wake when it changes. One
+    that waits while it makes this module itself is told with the state."""
+    if module.state is ModuleState.UNFORMED:
+        return []
     return [
         Finding(
             FindingCode.WAITER,
@@ -198,6 +201,26 @@ def registered_findings(snapshot: Snapshot, module: LoadedModule) -> list[Findin
         )
         for item in snapshot.registrations
         if item.module == module.name
+    ]
+
+
+UNSEEN = ("tasks were not read", "open files were not read", "mappings were not read", "mounts were not read",
+          "device numbers were not read", "stacks of tasks")  # fmt: skip
+"""Notes of a snapshot without which nobody can be said not to be there."""
+
+
+def unseen_findings(snapshot: Snapshot) -> list[Finding]:
+    """`unseen`: who could be in the way was not looked at, on a machine that is too busy, or without root."""
+    notes = tuple(note for note in snapshot.notes if any(mark in note for mark in UNSEEN))
+    if not notes:
+        return []
+    return [
+        Finding(
+            FindingCode.UNSEEN,
+            f"not all was seen that could be in the way: {notes[0]}",
+            evidence=notes,
+            remedy="look again as root, when the machine is less busy",
+        )
     ]
 
 

@@ -11,9 +11,10 @@ from lkm.diagnosis.blockers import (
     not_loaded_finding,
     registered_findings,
     state_findings,
+    unseen_findings,
     waiter_findings,
 )
-from lkm.diagnosis.findings import Certainty, Diagnosis, Finding, FindingCode
+from lkm.diagnosis.findings import Certainty, Diagnosis, Finding, FindingCode, Verdict
 from lkm.diagnosis.policy import edit_policy_findings, removal_policy_findings
 from lkm.diagnosis.references import named_holders, reference_findings
 from lkm.diagnosis.verdict import EDITABLE, decide, exit_runs
@@ -49,6 +50,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
     ]
     if any(finding.code in EDITABLE for finding in findings):
         findings += edit_policy_findings(snapshot.policy)
+        findings = _with_unseen(snapshot, findings)
     decision = decide(snapshot, module, activity, findings)
     return Diagnosis(
         module=name,
@@ -59,8 +61,20 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         remedy=decision.remedy,
         findings=tuple(findings),
         exit_runs=exit_runs(module),
-        not_scanned=() if exit_runs(module) else NOT_SCANNED,
+        not_scanned=() if exit_runs(module) or decision.verdict is Verdict.REFUSE else NOT_SCANNED,
     )
+
+
+def _with_unseen(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:
+    """What follows from seeing nobody is only possible where not everybody was looked at."""
+    unseen = unseen_findings(snapshot)
+    if not unseen:
+        return findings
+    inferred = (FindingCode.INIT_DIED, FindingCode.EXIT_DIED, FindingCode.UNEXPLAINED_REFERENCES)
+    return [
+        *(f._replace(certainty=Certainty.POSSIBLE) if f.code in inferred else f for f in findings),
+        *unseen,
+    ]
 
 
 def without_module(snapshot: Snapshot, name: ModuleName) -> Snapshot:

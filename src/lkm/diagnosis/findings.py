@@ -33,6 +33,7 @@ class FindingCode(Enum):
     MUTEX_HELD = "module-mutex-held"
     NO_SYSFS = "no-sysfs"
     POLICY = "policy"
+    UNSEEN = "unseen"
 
 
 class Certainty(Enum):

@@ -16,7 +16,7 @@ C = FindingCode
 # Nothing is sound while one of these stands, in the order in which it is best told.
 REFUSING = (
     C.POLICY, C.MUTEX_HELD, C.UNFORMED, C.INIT_RUNNING, C.EXIT_RUNNING, C.NO_SYSFS, C.ASYNC_STUCK,
-    C.DEPENDENTS, C.REFERENCED,
+    C.DEPENDENTS, C.REFERENCED, C.UNSEEN,
 )  # fmt: skip
 
 EDITABLE = (C.INIT_DIED, C.EXIT_DIED, C.NO_EXIT, C.REFCNT_CORRUPT, C.UNEXPLAINED_REFERENCES)

@@ -134,9 +134,11 @@ def test_a_live_remover_refuses(task: object) -> None:
     assert found.verdict is Verdict.REFUSE
 
 
-def test_an_unformed_module_is_refused() -> None:
-    found = ask(make_snapshot(make_module("x", UNFORMED, in_sysfs=False)))
+def test_an_unformed_module_is_refused_and_who_is_at_it_is_named() -> None:
+    waiter = make_task("load_module", call="finit_module", subject="x")
+    found = ask(make_snapshot(make_module("x", UNFORMED, in_sysfs=False), tasks=(waiter,)))
     assert codes(found) == ["unformed"]
+    assert [holder.pid for holder in found.findings[0].holders] == [4711]
     assert found.verdict is Verdict.REFUSE
 
 
