@@ -52,8 +52,8 @@ SYMBOLS = (
 )  # fmt: skip
 """Kernel symbols that a plan may need."""
 
-_SECONDS = 3.0
-"""Deadline of each reader that may block."""
+_SECONDS = 10.0
+"""Deadline of each reader that may block. A busy machine takes seconds; what was not read refuses a rescue."""
 
 T = TypeVar("T")
 
