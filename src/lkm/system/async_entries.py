@@ -49,7 +49,7 @@ def read_async_entries(
         stacks = _worker_stacks(root or Root())
         after = {(entry.address, entry.cookie) for entry in _entries(memory)}
     except LkmError as error:
-        memory.note(f"async_global_pending: {error}")
+        memory.note_error("async_global_pending", error)
         return ()
     owners = Owners(modules)
     return tuple(

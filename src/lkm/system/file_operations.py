@@ -43,7 +43,7 @@ def read_open_files(
     try:
         return tuple(_walk(memory, owners, root or Root()))
     except LkmError as error:
-        memory.note(f"open files: {error}")
+        memory.note_error("open files", error)
         return ()
 
 

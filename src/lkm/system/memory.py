@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from functools import cached_property
-from typing import Callable, NamedTuple, Optional, Protocol
+from typing import Callable, Generic, NamedTuple, Optional, Protocol, TypeVar
 
 from lkm.errors import LkmError
 from lkm.formats.btf import Btf, BtfLookupError, Struct
 from lkm.root import Root
 from lkm.system.files import read_bytes
-from lkm.system.kallsyms import Kallsyms, Symbol, read_kallsyms
+from lkm.system.kallsyms import Kallsyms, Symbol, SymbolsHidden, read_kallsyms
 from lkm.system.kcore import KcoreError, open_kcore
 
 __all__ = [
@@ -34,6 +33,8 @@ BTF_PATH = "/sys/kernel/btf/vmlinux"
 _PAGE = 4096
 _MAX_NODES = 1 << 16
 """Nodes in one walk: no table that is read here is longer on a real machine."""
+
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -70,6 +71,26 @@ def is_kernel_pointer(value: int) -> bool:
     return value >> 56 == 0xFF and value != (1 << 64) - 1
 
 
+class _Once(Generic[T]):
+    """A loader that runs once: its value, or its error, is kept."""
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._load = load
+        self._value: Optional[T] = None
+        self._error: Optional[LkmError] = None
+
+    def __call__(self) -> T:
+        if self._error is not None:
+            raise self._error
+        if self._value is None:
+            try:
+                self._value = self._load()
+            except LkmError as error:
+                self._error = error
+                raise
+        return self._value
+
+
 class KernelMemory:
     """Reads of kernel memory. Each raises `KcoreError` for a bad address, `BtfLookupError` for a type or
     member that this kernel does not have; both are `LkmError`. `notes` gathers what walks had to leave
@@ -79,22 +100,22 @@ class KernelMemory:
         self, reader: Reader, *, types: Callable[[], Types], symbols: Callable[[], Kallsyms]
     ) -> None:
         self._reader = reader
-        self._load_types = types
-        self._load_symbols = symbols
+        self._types = _Once(types)
+        self._symbols = _Once(symbols)
         self._offsets: dict[tuple[str, str], int] = {}
         self._structs: dict[str, dict[str, int]] = {}
         self._addresses: dict[str, int] = {}
         self.notes: list[str] = []
 
-    @cached_property
+    @property
     def types(self) -> Types:
         """The kernel's types. Raises `LkmError` where it has no BTF."""
-        return self._load_types()
+        return self._types()
 
-    @cached_property
+    @property
     def symbols(self) -> Kallsyms:
         """The kernel's symbols. Raises `LkmError` where they are hidden."""
-        return self._load_symbols()
+        return self._symbols()
 
     @property
     def has_types(self) -> bool:
@@ -104,10 +125,22 @@ class KernelMemory:
         except LkmError:
             return False
 
+    @property
+    def has_symbols(self) -> bool:
+        """Whether this kernel's symbols can be read."""
+        try:
+            return bool(self.symbols)
+        except LkmError:
+            return False
+
     def note(self, text: str) -> None:
         """Add a sentence to `notes`, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def note_error(self, what: str, error: LkmError) -> None:
+        """A note on what could not be read; that symbols are hidden is said once for all."""
+        self.note(str(error) if isinstance(error, SymbolsHidden) else f"{what}: {error}")
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at `address`."""

@@ -9,9 +9,12 @@ it then.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Optional
 
 from lkm.errors import LkmError
+from lkm.root import Root
+from lkm.system.files import read_text
 from lkm.system.kernel_tasks import KernelTask, find_task
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.snapshot import MutexState
@@ -20,19 +23,24 @@ __all__ = ["read_module_mutex"]
 
 _FLAGS = 0x7
 _SAMPLES = 5
+_HOLDERS = ("module", "m_start", "m_next", "m_show", "klp_", "ftrace", "kprobe", "trace", "bpf", "jump_label")
+"""Parts of the names of functions that hold it, or call one that does (5.10 to 7.x)."""
+_MAX_WAITERS = 1 << 12
 _PAUSE = 0.01
 """Seconds between two samples: a load holds the mutex for microseconds, several times."""
 
 
 def read_module_mutex(
-    memory: KernelMemory, *, samples: int = _SAMPLES, pause: float = _PAUSE
+    memory: KernelMemory, *, root: Optional[Root] = None, samples: int = _SAMPLES, pause: float = _PAUSE
 ) -> Optional[MutexState]:
     """The state of module_mutex, or None where it cannot be read (no such symbol, as without KALLSYMS_ALL).
 
-    It is held if at each sample the same task owned it. `owner_pid` is None if that task exits or is gone.
+    It is held if at each sample the same task owned it. `owner_pid` is None if that task exits or is gone, and
+    also if by its stack (below `root`) the task at that address now is one that has nothing to do with modules.
     """
     try:
-        address = memory.symbol("module_mutex") + _owner_offset(memory)
+        mutex = memory.symbol("module_mutex")
+        address = mutex + _owner_offset(memory)
         owner = memory.u64(address) & ~_FLAGS
         for _ in range(samples - 1):
             if not owner:
@@ -42,10 +50,12 @@ def read_module_mutex(
                 owner = 0
         if not owner:
             return MutexState(held=False)
-        task = _owner(memory, owner)
+        task = _owner(memory, mutex, owner)
     except LkmError as error:
-        memory.note(f"module_mutex: {error}")
+        memory.note_error("module_mutex", error)
         return None
+    if task is not None and task.alive and _is_elsewhere(root or Root(), task):
+        return MutexState(held=True)
     if task is None or not task.alive:
         return MutexState(held=True, owner_command=task.command if task else "")
     return MutexState(held=True, owner_pid=task.tid, owner_command=task.command)
@@ -56,12 +66,38 @@ def _owner_offset(memory: KernelMemory) -> int:
     return memory.offset("mutex", "owner", "rtmutex.owner") if memory.has_types else 0
 
 
-def _owner(memory: KernelMemory, address: int) -> Optional[KernelTask]:
+def _is_elsewhere(root: Root, task: KernelTask) -> bool:
+    """Whether the thread sleeps where nobody holds module_mutex. A thread that runs has no stack to tell."""
+    stack = read_text(root.join(f"/proc/{task.tid}/stack")) or ""
+    return bool(stack) and not any(word in stack for word in _HOLDERS)
+
+
+def _owner(memory: KernelMemory, mutex: int, address: int) -> Optional[KernelTask]:
+    """The owner, or None if it has gone: also if a new task has its address, which is seen where that one waits."""
     if not is_kernel_pointer(address):
         memory.note(f"module_mutex: its owner {address:#x} is no pointer")
         return None
     try:
-        return find_task(memory, address)
+        return None if address in _waiters(memory, mutex) else find_task(memory, address)
     except LkmError as error:
         memory.note(f"module_mutex: its owner cannot be looked up: {error}")
         return None
+
+
+def _waiters(memory: KernelMemory, mutex: int) -> Iterator[int]:
+    """The task of each struct mutex_waiter: in `wait_list`, in 7.x in a ring without a head from `first_waiter`."""
+    link = memory.offset("mutex_waiter", "list") if memory.has("mutex_waiter", "list") else 0
+    task = memory.offset("mutex_waiter", "task")
+    if memory.has("mutex", "first_waiter"):
+        first = memory.pointer(mutex + memory.offset("mutex", "first_waiter"))
+        if first:
+            yield memory.u64(first + task)
+        head = first + link
+    elif memory.has("mutex", "wait_list"):
+        head = mutex + memory.offset("mutex", "wait_list")
+    else:
+        return  # PREEMPT_RT has a tree
+    for node in (
+        memory.list_nodes(head, what="the waiters for module_mutex", limit=_MAX_WAITERS) if head else ()
+    ):
+        yield memory.u64(node - link + task)

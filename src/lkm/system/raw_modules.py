@@ -58,7 +58,7 @@ def _walk(memory: KernelMemory, layout: Layout) -> dict[ModuleName, _Found]:
     try:
         head = memory.symbol("modules")
     except LkmError as error:
-        memory.note(f"the list of modules: {error}")
+        memory.note_error("the list of modules", error)
         return found
     for node in memory.list_nodes(head, what="the list of modules", limit=_MAX_MODULES):
         address = node - layout.list

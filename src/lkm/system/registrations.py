@@ -79,6 +79,9 @@ def read_registrations(
     found: list[Registration] = []
     if not owners.modules:
         return ()
+    if memory is not None and not memory.has_symbols:
+        memory.note("the kernel's tables were not walked, as its symbols are hidden or missing")
+        memory = None
     if memory is not None and owners:
         strings = ModuleStrings(memory, owners)
         for walk in _WALKS:

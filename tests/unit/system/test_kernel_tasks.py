@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lkm.names import ModuleName
+from lkm.root import Root
 from lkm.system.async_entries import read_async_entries
 from lkm.system.file_operations import read_open_files
 from lkm.system.module_mutex import read_module_mutex
@@ -24,6 +25,7 @@ TASKS = {
     ),
     "signal_struct": (32, {"thread_head": 8}),
     "mutex": (32, {"owner": 0}),
+    "mutex_waiter": (32, {"list": 0, "task": 16}),
     "files_struct": (64, {"fdt": 32}),
     "fdtable": (32, {"max_fds": 0, "fd": 8}),
     "file": (64, {"f_op": 8, "private_data": 24}),
@@ -31,6 +33,7 @@ TASKS = {
     "async_entry": (96, {"global_list": 16, "work.data": 32, "cookie": 64, "func": 72}),
 }  # fmt: skip
 DEMO = module("demo", MODULES, 0x1000)
+NOWHERE = Root("/nonexistent")
 PF_EXITING, ZOMBIE = 4, 0x20
 
 
@@ -67,7 +70,7 @@ def schedule(kernel: FakeKernel, *leaders: int) -> None:
 
 
 def mutex(kernel: FakeKernel) -> MutexState | None:
-    return read_module_mutex(kernel.memory(), pause=0)
+    return read_module_mutex(kernel.memory(), root=NOWHERE, pause=0)
 
 
 def test_a_free_mutex(kernel: FakeKernel) -> None:
@@ -106,6 +109,43 @@ def test_a_mutex_whose_owner_has_gone(kernel: FakeKernel, owner: int) -> None:
     schedule(kernel, put_task(kernel, 1))
     kernel.put(kernel.symbols["module_mutex"], owner)
     assert mutex(kernel) == MutexState(held=True)
+
+
+@pytest.mark.parametrize("ring", [False, True])
+def test_a_waiter_with_the_address_of_the_owner_is_another_task(kernel: FakeKernel, *, ring: bool) -> None:
+    """`wait_list` until 6.x; `first_waiter`, a ring without a head, in 7.x."""
+    assert kernel.types is not None
+    member = {"first_waiter": 16} if ring else {"wait_list": 16}
+    kernel.types.structs["mutex"] = (32, {"owner": 0, **member})
+    kernel.types.structs["mutex_waiter"] = (32, {"list": 0, "task": 16})
+    reused, other = put_task(kernel, 42), put_task(kernel, 43)
+    schedule(kernel, reused, other)
+    waiters = [kernel.set(kernel.new("mutex_waiter"), "mutex_waiter", task=task) for task in (other, reused)]
+    place = kernel.symbols["module_mutex"]
+    kernel.put(place, reused | 1)
+    if ring:
+        kernel.put(place + 16, waiters[0])
+        kernel.ring(waiters[0], waiters[1:])
+    else:
+        kernel.ring(place + 16, waiters)
+    assert mutex(kernel) == MutexState(held=True)
+    kernel.put(waiters[1] + 16, other)
+    assert mutex(kernel) == MutexState(held=True, owner_pid=42, owner_command="sh")
+
+
+def test_the_stack_of_the_owner_tells_a_new_task(kernel: FakeKernel, tree: Tree) -> None:
+    task = put_task(kernel, 42, command="modprobe")
+    schedule(kernel, task)
+    kernel.put(kernel.symbols["module_mutex"], task)
+    for stack, pid in (
+        ("[<0>] do_wait+0x1/0x2\n[<0>] kernel_wait4+0x1/0x2\n", None),
+        ("[<0>] msleep+0x1/0x2\n[<0>] free_module+0x1/0x2\n", 42),
+        ("", 42),
+    ):
+        tree.write("/proc/42/stack", stack)
+        found = read_module_mutex(kernel.memory(), root=tree.root, pause=0)
+        assert found is not None
+        assert (found.held, found.owner_pid) == (True, pid)
 
 
 def test_a_mutex_that_changes_hands_is_not_held(kernel: FakeKernel) -> None:

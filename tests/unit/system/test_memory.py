@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from lkm.errors import LkmError
 from lkm.formats.btf import BtfLookupError
+from lkm.system.kallsyms import SymbolsHidden
 from lkm.system.kcore import KcoreError
 from lkm.system.memory import is_kernel_pointer, open_memory, read_memory
 from tests.builders import BtfBuilder
@@ -164,3 +166,19 @@ def test_hidden_symbols_symbolize_nothing(tmp_path: Path) -> None:
     tree.write("/proc/kcore", make_core([(HEAP, bytes(64))]))
     tree.write("/proc/kallsyms", "0000000000000000 D modules\n")
     assert open_memory(tree.root).symbolize(HEAP) is None
+
+
+def test_hidden_symbols_are_read_and_noted_once(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/proc/kcore", make_core([(HEAP, bytes(64))]))
+    path = tree.write("/proc/kallsyms", "0000000000000000 D modules\n")
+    memory = open_memory(tree.root)
+    assert not memory.has_symbols
+    os.remove(path)
+    for what in ("one", "two"):
+        with pytest.raises(SymbolsHidden) as caught:
+            memory.symbol("modules")
+        memory.note_error(what, caught.value)
+    assert len(memory.notes) == 1
+    memory.note_error("three", KcoreError("not mapped"))
+    assert memory.notes[1] == "three: not mapped"

@@ -7,12 +7,14 @@ import struct
 
 import pytest
 
+from lkm.system.kallsyms import Kallsyms, SymbolsHidden
+from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners, describe, owned_pointer, read_guarded
 from lkm.system.registrations import read_registrations
 from lkm.system.tables.interrupts import interrupt_names
 from lkm.system.tables.strings import ModuleStrings
-from tests.unit.system.kernel import MODULES, FakeKernel, module
-from tests.unit.system.tables.world import KERNEL_TEXT, MODULES_GIVEN, OPS, OTHER, found
+from tests.unit.system.kernel import MODULES, FakeKernel, FakeTypes, module
+from tests.unit.system.tables.world import KERNEL_TEXT, MODULES_GIVEN, OPS, OTHER, brief, found
 from tests.unit.system.trees import Tree
 
 # Whose an address is
@@ -61,6 +63,20 @@ def test_empty_tables_have_nothing(kernel: FakeKernel, tree: Tree) -> None:
 def test_without_modules_nothing_is_read(kernel: FakeKernel, tree: Tree) -> None:
     assert read_registrations(tree.root, kernel.memory(), []) == ()
     assert kernel.reads == 0
+
+
+def test_hidden_symbols_leave_what_files_tell(kernel: FakeKernel, tree: Tree) -> None:
+    kernel.symbols = {"misc_list": 0}
+    notes: list[str] = []
+    tree.write("/proc/crypto", "name : left\nmodule : demo\nrefcnt : 1\n")
+    memory = KernelMemory(kernel, types=lambda: FakeTypes({}), symbols=hidden)
+    items = read_registrations(tree.root, memory, MODULES_GIVEN, notes=notes)
+    assert brief(list(items)) == [("left", "demo", True)]
+    assert memory.notes == ["the kernel's tables were not walked, as its symbols are hidden or missing"]
+
+
+def hidden() -> Kallsyms:
+    raise SymbolsHidden("hidden")
 
 
 def test_a_table_that_is_missing_is_a_note(kernel: FakeKernel, tree: Tree) -> None:
