@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from lkm.cli import lab_demo
 from lkm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,19 +30,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kernels = actions.add_parser("kernels", help="list, fetch or remove kernels", allow_abbrev=False)
     kernels.add_argument("what", nargs="?", choices=["list", "fetch", "remove"], default="list")
     kernels.add_argument("names", nargs="*", metavar="KERNEL", help="a series (6.1) or an exact uname -r")
-    kernels.add_argument("--mirror", default="", metavar="URL", help="a Debian mirror (LKM_LAB_MIRROR)")
     build = actions.add_parser("build", help="build modules against a kernel", allow_abbrev=False)
     build.add_argument("directory", metavar="DIR", help="C files, or a Kbuild file with them")
     build.add_argument("--kernel", default=DEFAULT_KERNEL, help="a series (6.1) or an exact uname -r")
     build.add_argument("-o", "--output", metavar="OUT", help="where the modules go (default: DIR)")
-    build.add_argument("--mirror", default="", metavar="URL", help="a Debian mirror (LKM_LAB_MIRROR)")
-    demo = actions.add_parser("demo", help="see lkm at work in a guest", allow_abbrev=False, add_help=False)
-    demo.add_argument("rest", nargs=argparse.REMAINDER)
+    lab_demo.configure(actions.add_parser("demo", help="see lkm at work in a guest", allow_abbrev=False))
+    for action in actions.choices.values():
+        action.add_argument("--mirror", default="", metavar="URL", help="a Debian mirror (LKM_LAB_MIRROR)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one action; the exit code of `run` and `shell` is their command's."""
-    actions = {"run": _run, "shell": _shell, "kernels": _kernels, "build": _build, "demo": _demo}
+    if arguments.mirror:
+        os.environ["LKM_LAB_MIRROR"] = arguments.mirror
+    actions = {"run": _run, "shell": _shell, "kernels": _kernels, "build": _build, "demo": lab_demo.run}
     return actions[arguments.action](arguments)
 
 
@@ -154,9 +155,9 @@ def _kernels(arguments: argparse.Namespace) -> int:
         return 0
     for name in arguments.names:
         if arguments.what == "fetch":
-            kernel = kernels.fetch_kernel(name, mirror=arguments.mirror, progress=_progress)
+            kernel = kernels.fetch_kernel(name, progress=_progress)
             # The archive drops old versions: what a later build needs is fetched with its kernel.
-            header_tree(kernel, mirror=arguments.mirror, progress=_progress)
+            header_tree(kernel, progress=_progress)
             print(f"{kernel.series.name} {kernel.release} {kernel.version}")
         else:
             removed = kernels.remove_kernel(name)
@@ -169,9 +170,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
     output = arguments.output or arguments.directory
     try:
-        paths = build_modules(
-            arguments.directory, arguments.kernel, output, mirror=arguments.mirror, progress=_progress
-        )
+        paths = build_modules(arguments.directory, arguments.kernel, output, progress=_progress)
     except BuildFailed as error:
         print(error.output, end="", file=sys.stderr)
         print(f"lkm: {error}", file=sys.stderr)
@@ -179,11 +178,3 @@ def _build(arguments: argparse.Namespace) -> int:
     for path in paths:
         print(path)
     return 0
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    module = import_module("lkm.cli.lab_demo")
-    parser = argparse.ArgumentParser(prog="lkm lab demo", description=module.__doc__, allow_abbrev=False)
-    module.configure(parser)
-    result: int = module.run(parser.parse_args(arguments.rest))
-    return result
