@@ -89,7 +89,7 @@ def _warnings(snapshot: Snapshot, *, edits: bool) -> tuple[str, ...]:
     if policy.panic_on_warn:
         warnings.append("panic_on_warn is set: any warning takes the machine down")
     if edits:
-        warnings.append("the kernel stays tainted (out-of-tree, unsigned module), and by the crash before it")
+        warnings.append("the kernel stays tainted: an out-of-tree, unsigned module was loaded")
         if not snapshot.symbols.get("module_mutex"):
             warnings.append(
                 "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
