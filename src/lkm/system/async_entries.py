@@ -35,7 +35,7 @@ class _Entry(NamedTuple):
 
 
 def read_async_entries(
-    memory: KernelMemory, modules: Iterable[LoadedModule], *, root: Optional[Root] = None
+    root: Root, memory: KernelMemory, modules: Iterable[LoadedModule]
 ) -> tuple[AsyncEntry, ...]:
     """The entries that were there before and after a look at all workers; usually none.
 
@@ -46,7 +46,7 @@ def read_async_entries(
         before = _entries(memory)
         if not before:
             return ()
-        stacks = _worker_stacks(root or Root())
+        stacks = _worker_stacks(root)
         after = {(entry.address, entry.cookie) for entry in _entries(memory)}
     except LkmError as error:
         memory.note_error("async_global_pending", error)

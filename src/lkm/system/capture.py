@@ -18,7 +18,7 @@ from lkm.root import Root
 from lkm.system.async_entries import read_async_entries
 from lkm.system.child import run_in_child
 from lkm.system.device_numbers import CharKey, DeviceOwners, char_devices_of, disks_of
-from lkm.system.file_operations import read_open_files as read_files_by_operations
+from lkm.system.file_operations import read_served_files
 from lkm.system.files import read_text
 from lkm.system.layout import LayoutReading, read_layout
 from lkm.system.memory import KernelMemory, read_memory
@@ -38,7 +38,9 @@ from lkm.system.snapshot import (
     OpenFile,
     Registration,
     Snapshot,
+    Reader,
     Task,
+    Unread,
 )
 from lkm.system.tasks import read_tasks, waits_for_module_mutex, why_no_stacks
 from lkm.values import decode, encode
@@ -67,14 +69,14 @@ class _Kernel(NamedTuple):
     async_entries: tuple[AsyncEntry, ...] = ()
     module_mutex: Optional[MutexState] = None
     open_files: tuple[OpenFile, ...] = ()
-    symbols: dict[str, int] = {}  # noqa: RUF012
+    symbols: dict[str, int] = {}  # noqa: RUF012  (a NamedTuple's default, never changed)
 
 
 def capture(root: Root, *, samples: int = 3, seconds: float = _SECONDS) -> Snapshot:
     """The machine at `root` now. Never raises for what cannot be read.
 
     `samples` looks are taken at the stacks of tasks where something is changing; `seconds` is the deadline
-    of each reader that may block.
+    of each reader of tasks, files and mounts. (/proc/modules and the tables that can block have their own.)
     """
     return _Capture(root, samples=samples, seconds=seconds).take()
 
@@ -99,6 +101,7 @@ class _Capture:
         self._samples = samples
         self._seconds = seconds
         self._notes: list[str] = []
+        self._unread: list[Unread] = []
 
     def take(self) -> Snapshot:
         root, notes = self._root, self._notes
@@ -129,6 +132,7 @@ class _Capture:
             symbols=kernel.symbols,
             builtin=_read_builtin(root),
             proc_modules_error=proc_error,
+            unread=tuple(self._unread),
             notes=tuple(dict.fromkeys(notes)),
         )
 
@@ -145,9 +149,9 @@ class _Capture:
             modules=modules,
             layout=layout,
             registrations=read_registrations(self._root, memory, modules, notes=self._notes),
-            async_entries=read_async_entries(memory, modules),
+            async_entries=read_async_entries(self._root, memory, modules),
             module_mutex=self._read_mutex(memory),
-            open_files=read_files_by_operations(memory, modules),
+            open_files=read_served_files(self._root, memory, modules),
             symbols=self._read_symbols(memory),
         )
         self._notes += memory.notes
@@ -159,7 +163,7 @@ class _Capture:
         The task_struct of a dead owner is soon given to a new task; often that is one that waits for the
         very mutex, such as our own reader of /proc/modules.
         """
-        found = read_module_mutex(memory)
+        found = read_module_mutex(self._root, memory)
         if found and found.owner_pid is not None and waits_for_module_mutex(self._root, found.owner_pid):
             return found._replace(owner_pid=None, owner_command="")
         return found
@@ -176,9 +180,9 @@ class _Capture:
         own = os.getpid()
         hidden = why_no_stacks(self._root)
         if hidden:
-            self._notes.append(hidden)
+            self._unread.append(Unread(Reader.STACKS, hidden))
         return self._in_child(
-            "tasks", Task, lambda: read_tasks(self._root, modules, samples=self._samples, own_pid=own)
+            Reader.TASKS, Task, lambda: read_tasks(self._root, modules, samples=self._samples, own_pid=own)
         )
 
     def _read_users(self, kernel: _Kernel) -> tuple[tuple[OpenFile, ...], tuple[Mount, ...]]:
@@ -187,10 +191,10 @@ class _Capture:
         chars = self._read_char_devices(kernel.registrations)
         owners = DeviceOwners(root, chars, disks_of(kernel.registrations))
         paths = paths_of(kernel.registrations)
-        files = self._in_child("open files", OpenFile, lambda: read_open_files(root, owners, paths))
-        mapped = self._in_child("mappings", OpenFile, lambda: read_mappings(root, owners, paths))
+        files = self._in_child(Reader.OPEN_FILES, OpenFile, lambda: read_open_files(root, owners, paths))
+        mapped = self._in_child(Reader.MAPPINGS, OpenFile, lambda: read_mappings(root, owners, paths))
         mounts = self._in_child(
-            "mounts",
+            Reader.MOUNTS,
             Mount,
             lambda: mounts_of(read_mount_entries(root), kernel.modules, owners, kernel.registrations),
         )
@@ -204,16 +208,16 @@ class _Capture:
             lambda: char_devices_of(self._root, registrations), seconds=self._seconds, name="lkm-devices"
         )
         if not result.ok:
-            self._notes.append(f"device numbers were not read: {result.error}")
+            self._unread.append(Unread(Reader.DEVICE_NUMBERS, result.error))
             return {}
         devices: dict[CharKey, ModuleName] = result.value
         return devices
 
-    def _in_child(self, what: str, kind: type[T], read: Callable[[], Sequence[T]]) -> tuple[T, ...]:
-        name = f"lkm-{what.replace(' ', '-')}"
+    def _in_child(self, reader: Reader, kind: type[T], read: Callable[[], Sequence[T]]) -> tuple[T, ...]:
+        name = f"lkm-{reader.name.lower()}"
         result = run_in_child(lambda: encode(read()), seconds=self._seconds, name=name)
         if not result.ok:
-            self._notes.append(f"{what} were not read: {result.error}")
+            self._unread.append(Unread(reader, result.error))
             return ()
         return tuple(decode(kind, item) for item in result.value)
 

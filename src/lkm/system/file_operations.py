@@ -21,7 +21,7 @@ from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.owners import Owners
 from lkm.system.snapshot import LoadedModule, OpenFile
 
-__all__ = ["read_open_files"]
+__all__ = ["read_served_files"]
 
 _MAX_DESCRIPTORS = 1 << 17
 _MAX_FILES = 1 << 18
@@ -29,8 +29,8 @@ _MAX_EACH = 1000
 """Open files that are reported of one module."""
 
 
-def read_open_files(
-    memory: KernelMemory, modules: Iterable[LoadedModule], *, root: Optional[Root] = None
+def read_served_files(
+    root: Root, memory: KernelMemory, modules: Iterable[LoadedModule]
 ) -> tuple[OpenFile, ...]:
     """The descriptors of all processes whose file is served by one of these modules.
 
@@ -41,13 +41,13 @@ def read_open_files(
     if not owners or not memory.has_types:
         return ()
     try:
-        return tuple(_walk(memory, owners, root or Root()))
+        return tuple(_walk(root, memory, owners))
     except LkmError as error:
         memory.note_error("open files", error)
         return ()
 
 
-def _walk(memory: KernelMemory, owners: Owners, root: Root) -> Iterator[OpenFile]:
+def _walk(root: Root, memory: KernelMemory, owners: Owners) -> Iterator[OpenFile]:
     files_at = memory.offset("task_struct", "files")
     servers = _Servers(memory, owners)
     tables = set()

@@ -31,7 +31,7 @@ _PAUSE = 0.01
 
 
 def read_module_mutex(
-    memory: KernelMemory, *, root: Optional[Root] = None, samples: int = _SAMPLES, pause: float = _PAUSE
+    root: Root, memory: KernelMemory, *, samples: int = _SAMPLES, pause: float = _PAUSE
 ) -> Optional[MutexState]:
     """The state of module_mutex, or None where it cannot be read (no such symbol, as without KALLSYMS_ALL).
 
@@ -54,7 +54,7 @@ def read_module_mutex(
     except LkmError as error:
         memory.note_error("module_mutex", error)
         return None
-    if task is not None and task.alive and _is_elsewhere(root or Root(), task):
+    if task is not None and task.alive and _is_elsewhere(root, task):
         return MutexState(held=True)
     if task is None or not task.alive:
         return MutexState(held=True, owner_command=task.command if task else "")

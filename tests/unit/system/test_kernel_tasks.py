@@ -11,7 +11,7 @@ import pytest
 from lkm.names import ModuleName
 from lkm.root import Root
 from lkm.system.async_entries import read_async_entries
-from lkm.system.file_operations import read_open_files
+from lkm.system.file_operations import read_served_files
 from lkm.system.module_mutex import read_module_mutex
 from lkm.system.snapshot import AsyncEntry, MutexState
 from tests.unit.system.kernel import HEAP, MODULES, FakeKernel, FakeTypes, module
@@ -70,7 +70,7 @@ def schedule(kernel: FakeKernel, *leaders: int) -> None:
 
 
 def mutex(kernel: FakeKernel) -> MutexState | None:
-    return read_module_mutex(kernel.memory(), root=NOWHERE, pause=0)
+    return read_module_mutex(NOWHERE, kernel.memory(), pause=0)
 
 
 def test_a_free_mutex(kernel: FakeKernel) -> None:
@@ -143,7 +143,7 @@ def test_the_stack_of_the_owner_tells_a_new_task(kernel: FakeKernel, tree: Tree)
         ("", 42),
     ):
         tree.write("/proc/42/stack", stack)
-        found = read_module_mutex(kernel.memory(), root=tree.root, pause=0)
+        found = read_module_mutex(tree.root, kernel.memory(), pause=0)
         assert found is not None
         assert (found.held, found.owner_pid) == (True, pid)
 
@@ -161,7 +161,7 @@ def test_a_mutex_that_changes_hands_is_not_held(kernel: FakeKernel) -> None:
         return value
 
     memory.u64 = changing  # type: ignore[method-assign]
-    assert read_module_mutex(memory, pause=0) == MutexState(held=False)
+    assert read_module_mutex(NOWHERE, memory, pause=0) == MutexState(held=False)
 
 
 def test_a_mutex_of_preempt_rt(kernel: FakeKernel) -> None:
@@ -178,7 +178,7 @@ def test_a_mutex_of_preempt_rt(kernel: FakeKernel) -> None:
 def test_a_mutex_that_kallsyms_does_not_have(kernel: FakeKernel) -> None:
     del kernel.symbols["module_mutex"]
     memory = kernel.memory()
-    assert read_module_mutex(memory) is None
+    assert read_module_mutex(NOWHERE, memory) is None
     assert "KALLSYMS_ALL" in memory.notes[0]
 
 
@@ -187,7 +187,7 @@ def test_a_mutex_without_btf(kernel: FakeKernel) -> None:
     assert mutex(kernel) == MutexState(held=False)
     kernel.put(kernel.symbols["module_mutex"], HEAP)
     memory = kernel.memory()
-    assert read_module_mutex(memory, pause=0) == MutexState(held=True)
+    assert read_module_mutex(NOWHERE, memory, pause=0) == MutexState(held=True)
     assert "cannot be looked up" in memory.notes[0]
 
 
@@ -229,7 +229,7 @@ def test_files_by_their_operations(kernel: FakeKernel, tree: Tree) -> None:
     )
     schedule(kernel, first, second, put_task(kernel, 12))
     tree.link("/proc/10/fd/3", "/dev/left")
-    found = read_open_files(kernel.memory(), [DEMO], root=tree.root)
+    found = read_served_files(tree.root, kernel.memory(), [DEMO])
     assert [(item.pid, item.command, item.fd, item.path, item.how) for item in found] == [
         (10, "holder", 3, "/dev/left", "f_op"),
         (10, "holder", 7, "", "f_op"),
@@ -242,7 +242,7 @@ def test_a_shared_table_is_counted_once(kernel: FakeKernel, tree: Tree) -> None:
     holder = put_files(kernel, first, {3: put_file(kernel, MODULES)})
     kernel.set(second, "task_struct", files=holder)
     schedule(kernel, first, second)
-    assert [item.pid for item in read_open_files(kernel.memory(), [DEMO], root=tree.root)] == [10]
+    assert [item.pid for item in read_served_files(tree.root, kernel.memory(), [DEMO])] == [10]
 
 
 def test_a_task_that_ends_in_between_is_left_out(kernel: FakeKernel, tree: Tree) -> None:
@@ -251,7 +251,7 @@ def test_a_task_that_ends_in_between_is_left_out(kernel: FakeKernel, tree: Tree)
     put_files(kernel, second, {3: put_file(kernel, MODULES)})
     schedule(kernel, first, second)
     memory = kernel.memory()
-    assert [item.pid for item in read_open_files(memory, [DEMO], root=tree.root)] == [11]
+    assert [item.pid for item in read_served_files(tree.root, memory, [DEMO])] == [11]
     assert memory.notes == []
 
 
@@ -261,7 +261,7 @@ def test_an_absurd_table_is_read_in_part(kernel: FakeKernel, tree: Tree) -> None
     kernel.put(kernel.memory().u64(holder + 32), struct.pack("<I", 0xFFFFFFFF))
     schedule(kernel, task)
     memory = kernel.memory()
-    assert read_open_files(memory, [DEMO], root=tree.root) == ()
+    assert read_served_files(tree.root, memory, [DEMO]) == ()
     assert "descriptors" in memory.notes[0]
 
 
@@ -270,18 +270,18 @@ def test_many_files_of_one_module_are_cut(kernel: FakeKernel, tree: Tree) -> Non
     put_files(kernel, task, dict.fromkeys(range(1200), put_file(kernel, MODULES)), slots=1200)
     schedule(kernel, task)
     memory = kernel.memory()
-    assert len(read_open_files(memory, [DEMO], root=tree.root)) == 1000
+    assert len(read_served_files(tree.root, memory, [DEMO])) == 1000
     assert "more than 1000" in memory.notes[0]
 
 
 def test_files_need_types_symbols_and_module_memory(kernel: FakeKernel, tree: Tree) -> None:
-    assert read_open_files(kernel.memory(), [module("hidden")], root=tree.root) == ()
+    assert read_served_files(tree.root, kernel.memory(), [module("hidden")]) == ()
     del kernel.symbols["init_task"]
     memory = kernel.memory()
-    assert read_open_files(memory, [DEMO], root=tree.root) == ()
+    assert read_served_files(tree.root, memory, [DEMO]) == ()
     assert len(memory.notes) == 1
     kernel.types = None
-    assert read_open_files(kernel.memory(), [DEMO], root=tree.root) == ()
+    assert read_served_files(tree.root, kernel.memory(), [DEMO]) == ()
 
 
 # Asynchronous calls
@@ -312,7 +312,7 @@ def test_a_call_whose_worker_died(kernel: FakeKernel, tree: Tree) -> None:
     tree.thread(31, command="notaworker")
     tree.write("/proc/31/stack", stack.replace("live", "dead"))
     demo = ModuleName("demo")
-    assert read_async_entries(kernel.memory(), [DEMO], root=tree.root) == (
+    assert read_async_entries(tree.root, kernel.memory(), [DEMO]) == (
         AsyncEntry("dead_async", demo, running=False),
         AsyncEntry("live_async", demo, running=True),
         AsyncEntry("dead_async", demo, running=True),
@@ -323,19 +323,19 @@ def test_a_call_whose_worker_died(kernel: FakeKernel, tree: Tree) -> None:
 
 def test_no_calls_are_usual(kernel: FakeKernel, tree: Tree) -> None:
     memory = kernel.memory()
-    assert read_async_entries(memory, [DEMO], root=tree.root) == ()
+    assert read_async_entries(tree.root, memory, [DEMO]) == ()
     assert memory.notes == []
 
 
 def test_calls_that_cannot_be_read_are_a_note(kernel: FakeKernel, tree: Tree) -> None:
     kernel.put(kernel.symbols["async_global_pending"], HEAP + 0x70_0000)
     memory = kernel.memory()
-    assert read_async_entries(memory, [DEMO], root=tree.root) == ()
+    assert read_async_entries(tree.root, memory, [DEMO]) == ()
     assert len(memory.notes) == 1
 
 
 def test_the_module_of_a_call_is_told_by_its_symbol_too(kernel: FakeKernel, tree: Tree) -> None:
     kernel.module_symbols = [(MODULES, "dead_async", "demo")]
     kernel.ring(kernel.symbols["async_global_pending"], [put_call(kernel, MODULES)])
-    (entry,) = read_async_entries(kernel.memory(), [module("demo")], root=tree.root)
+    (entry,) = read_async_entries(tree.root, kernel.memory(), [module("demo")])
     assert entry.module == "demo"
