@@ -163,7 +163,7 @@ HELD = (
                 "safe", 1, "stopped", 1,
                 steps=("insmod exit_block_leak.ko",),
                 findings=("unexplained-references",),
-                rescue=("--wait", "2"),
+                rescue=("--exit-wait", "2"),
                 after=("is exit_block_leak going",),
             ),
             refused("exit-running", absent=("exit-died",),

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="its init does its work and returns an error on purpose: no failure",
     )
     parser.add_argument(
-        "--wait", metavar="S", type=float, default=30.0, help="seconds that init may take (30)"
+        "--init-wait", metavar="S", type=float, default=30.0, help="seconds that init may take (30)"
     )
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         if param.startswith("-"):
             raise UsageError(f"{param!r} is no parameter of a module")
     root = Root.live()
-    result = load_file(root, arguments.file, " ".join(map(_quoted, arguments.params)), seconds=arguments.wait)
+    result = load_file(
+        root, arguments.file, " ".join(map(_quoted, arguments.params)), seconds=arguments.init_wait
+    )
     returned = next(
         (value for value in map(init_result, (m.text for m in result.messages)) if value is not None), None
     )

@@ -15,7 +15,7 @@ from typing import Any
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
-from lkm.errors import LkmError
+from lkm.errors import LkmError, UsageError
 from lkm.names import module_name
 from lkm.rescue.plan import Plan
 from lkm.rescue.record import default_record_path
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
     )
     parser.add_argument(
-        "--wait", metavar="S", type=float, default=10.0, help="seconds that an exit may take (10)"
+        "--exit-wait", metavar="S", type=float, default=10.0, help="seconds that an exit may take (10)"
     )
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
@@ -52,11 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         with_dependents=arguments.with_dependents,
         recorded=_read_plan(arguments.plan) if arguments.plan else None,
-        record_path=lambda plan: arguments.record or default_record_path(plan),
-        exit_seconds=arguments.wait,
+        record=arguments.record or default_record_path(name),
+        exit_seconds=arguments.exit_wait,
     )
     if options.recorded is not None and options.recorded.module != name:
-        raise LkmError(f"{arguments.plan} is a plan for {options.recorded.module}, not for {name}")
+        raise UsageError(f"{arguments.plan} is a plan for {options.recorded.module}, not for {name}")
     result = (plan_only if arguments.dry_run else rescue)(Root.live(), name, options)
     if arguments.json:
         print(json.dumps(_as_object(result), indent=1))

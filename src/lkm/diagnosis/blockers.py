@@ -204,21 +204,16 @@ def registered_findings(snapshot: Snapshot, module: LoadedModule) -> list[Findin
     ]
 
 
-UNSEEN = ("tasks were not read", "open files were not read", "mappings were not read", "mounts were not read",
-          "device numbers were not read", "stacks of tasks")  # fmt: skip
-"""Notes of a snapshot without which nobody can be said not to be there."""
-
-
 def unseen_findings(snapshot: Snapshot) -> list[Finding]:
-    """`unseen`: who could be in the way was not looked at, on a machine that is too busy, or without root."""
-    notes = tuple(note for note in snapshot.notes if any(mark in note for mark in UNSEEN))
-    if not notes:
+    """`unseen`: who could be in the way was not looked for, on a machine that is too busy, or without root."""
+    if not snapshot.unread:
         return []
+    evidence = tuple(f"{unread.reader.value}: {unread.why}" for unread in snapshot.unread)
     return [
         Finding(
             FindingCode.UNSEEN,
-            f"not all was seen that could be in the way: {notes[0]}",
-            evidence=notes,
+            f"not all was seen that could be in the way: {evidence[0]}",
+            evidence=evidence,
             remedy="look again as root, when the machine is less busy",
         )
     ]

@@ -52,6 +52,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         findings += edit_policy_findings(snapshot.policy)
         findings = _with_unseen(snapshot, findings)
     decision = decide(snapshot, module, activity, findings)
+    covered = exit_runs(module) or decision.verdict is Verdict.REFUSE
     return Diagnosis(
         module=name,
         state=module.state.value,
@@ -61,7 +62,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         remedy=decision.remedy,
         findings=tuple(findings),
         exit_runs=exit_runs(module),
-        not_scanned=() if exit_runs(module) or decision.verdict is Verdict.REFUSE else NOT_SCANNED,
+        not_scanned=() if covered else (*NOT_SCANNED, *snapshot.notes),
     )
 
 

@@ -38,6 +38,7 @@ class HelperOutcome(Enum):
     UNWRITABLE = "the address cannot be written"
     CHANGED = "the value changed at the last moment"
     NOT_RUN = "the helper did not run"
+    UNKNOWN = "the helper gave no answer"
 
 
 class HelperAnswer(NamedTuple):

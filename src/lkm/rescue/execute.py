@@ -17,7 +17,6 @@ from lkm.names import ModuleName
 from lkm.rescue.assemble import HelperAnswer, HelperOutcome, assemble_helper, decode_answer
 from lkm.rescue.helper import helper_code
 from lkm.rescue.plan import Plan, Step
-from lkm.root import Root
 from lkm.system.calls import CallResult, delete_module, init_module
 
 __all__ = ["EditFailure", "Removal", "RemovalOutcome", "execute_edits", "execute_removal"]
@@ -27,7 +26,8 @@ HELPER_SECONDS = 20.0
 
 
 class EditFailure(NamedTuple):
-    """The helper wrote nothing (or undid what it had): `reason` says why, `edit` which entry it is about."""
+    """Not all is written. `reason` says why, and what that means for the kernel's memory; `edit` is the field
+    of the edit that it is about, "" where it is about none."""
 
     outcome: HelperOutcome
     reason: str
@@ -52,33 +52,31 @@ class Removal(NamedTuple):
     pid: int = 0
 
 
-def execute_edits(root: Root, plan: Plan, step: Step) -> EditFailure | None:
+def execute_edits(plan: Plan, step: Step) -> EditFailure | None:
     """Make the step's edits with a helper assembled for this kernel; None: all are written.
 
     The helper is loaded with init_module(2), from memory: no file is left, and since 6.5 a stale entry in the
     kernel's table of files being loaded (idempotent_init_module) is not met.
     """
-    image = _assemble(root, plan, step)
+    image = _assemble(plan, step)
     result = init_module(image, seconds=HELPER_SECONDS)
     if result.timed_out:
-        return EditFailure(
-            HelperOutcome.NOT_RUN,
-            f"the load of the helper did not return in {HELPER_SECONDS:g} s: module_mutex is held",
-        )
+        reason = f"the load of the helper did not return in {HELPER_SECONDS:g} s, and may still do its work"
+        return EditFailure(HelperOutcome.UNKNOWN, reason)
     if result.signal is not None:
-        return EditFailure(
-            HelperOutcome.NOT_RUN, f"the load of the helper was killed by signal {result.signal}"
-        )
+        reason = f"the load of the helper was killed by signal {result.signal}: what it wrote is not known"
+        return EditFailure(HelperOutcome.UNKNOWN, reason)
     answer = decode_answer(result.errno)
     if answer.outcome is HelperOutcome.WRITTEN:
         return None
-    return _failure(answer, step, result)
+    edit = "" if answer.edit is None else step.edits[answer.edit].field
+    return EditFailure(answer.outcome, _reason(answer, step, result), edit)
 
 
-def _assemble(root: Root, plan: Plan, step: Step) -> bytes:
+def _assemble(plan: Plan, step: Step) -> bytes:
     path = plan.sibling
     try:
-        with open(root.join(path) if root.path != "/" else path, "rb") as stream:
+        with open(path, "rb") as stream:
             sibling = parse_module(stream.read(), name=path)
     except OSError as error:
         raise LkmError(
@@ -93,13 +91,13 @@ def _assemble(root: Root, plan: Plan, step: Step) -> bytes:
     return assemble_helper(helper_code(plan.machine), sibling, step.edits, symbols=plan.symbols, name=name)
 
 
-def _failure(answer: HelperAnswer, step: Step, result: CallResult) -> EditFailure:
+def _reason(answer: HelperAnswer, step: Step, result: CallResult) -> str:
     if answer.outcome is HelperOutcome.NOT_RUN:
-        return EditFailure(answer.outcome, f"the kernel did not take the helper: {os.strerror(result.errno)}")
-    if answer.edit is None or answer.edit >= len(step.edits):
-        return EditFailure(answer.outcome, answer.outcome.value)
-    edit = step.edits[answer.edit]
-    return EditFailure(answer.outcome, f"{answer.outcome.value}: {edit}", edit.field)
+        return f"the kernel did not take the helper ({os.strerror(result.errno)}); nothing was written"
+    undone = answer.outcome in (HelperOutcome.UNWRITABLE, HelperOutcome.CHANGED)
+    then = "what was written before it was undone" if undone else "nothing was written"
+    where = "" if answer.edit is None else f": {step.edits[answer.edit]}"
+    return f"{answer.outcome.value}{where}; {then}"
 
 
 def execute_removal(name: ModuleName, *, seconds: float) -> Removal:

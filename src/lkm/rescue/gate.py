@@ -33,9 +33,9 @@ def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator
     if any(step.edits for step in plan.steps) or any(_wants_edits(step) for step in plan.steps):
         yield from _sibling(snapshot)
         yield from _layout(snapshot)
-        yield from _symbols(plan)
         for step in plan.steps:
             yield from _target(snapshot, step)
+        yield from _symbols(snapshot)
 
 
 def _privilege(policy: Policy) -> Iterator[Refusal]:
@@ -106,8 +106,8 @@ def _because(snapshot: Snapshot) -> str:
     return f" ({snapshot.layout_error})" if snapshot.layout_error else ""
 
 
-def _symbols(plan: Plan) -> Iterator[Refusal]:
-    missing = [name for name in HELPER_SYMBOLS if not plan.symbols.get(name)]
+def _symbols(snapshot: Snapshot) -> Iterator[Refusal]:
+    missing = [name for name in HELPER_SYMBOLS if not snapshot.symbols.get(name)]
     if missing:
         yield Refusal(
             f"/proc/kallsyms hides the address of {', '.join(missing)}",

@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from lkm.errors import LkmError
+from lkm.names import ModuleName
 from lkm.rescue.plan import Plan
 from lkm.system.snapshot import Snapshot
-from lkm.values import encode
 
 __all__ = ["Record", "default_record_path"]
 
@@ -22,11 +22,11 @@ SCHEMA = "lkm.record/1"
 STATE_DIR = "/var/lib/lkm"
 
 
-def default_record_path(plan: Plan) -> str:
+def default_record_path(module: ModuleName) -> str:
     """A new file in the state directory: `$LKM_STATE_DIR`, else /var/lib/lkm."""
     folder = os.environ.get("LKM_STATE_DIR") or STATE_DIR
     stamp = time.strftime("%Y%m%dT%H%M%S")
-    return os.path.join(folder, f"rescue-{plan.module}-{stamp}-{os.getpid()}.json")
+    return os.path.join(folder, f"rescue-{module}-{stamp}-{os.getpid()}.json")
 
 
 class Record:
@@ -39,7 +39,7 @@ class Record:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "outcome": "begun",
             "plan": plan.to_object(),
-            "before": encode(before),
+            "snapshot": before.to_object(),
         }
         self._write()
 
@@ -62,10 +62,18 @@ class Record:
             os.replace(temporary, self.path)
             _sync_folder(folder)
         except OSError as error:
+            _remove(temporary)
             raise LkmError(
                 f"the record {self.path} cannot be written: {error.strerror}",
                 remedy="nothing is done without one; name another place with --record FILE",
             ) from error
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def _sync_folder(folder: str) -> None:

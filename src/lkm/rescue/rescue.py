@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple, Optional
 
@@ -61,14 +60,14 @@ class Options(NamedTuple):
     force            accept a verdict `crash`
     with_dependents  remove the modules that use it first
     recorded         a plan made before: executed only if one made now is the same
-    record_path      where the record goes
+    record           the path of the record; "": none is kept
     exit_seconds     how long an exit function may take
     """
 
     force: bool = False
     with_dependents: bool = False
     recorded: Optional[Plan] = None
-    record_path: Optional[Callable[[Plan], str]] = None
+    record: str = ""
     exit_seconds: float = 10.0
 
 
@@ -102,7 +101,7 @@ def rescue(root: Root, name: ModuleName, options: Options) -> RescueResult:
     if result.outcome is not Outcome.PLANNED or result.plan is None:
         return result
     plan = result.plan
-    record = Record(options.record_path(plan), plan, before) if options.record_path else None
+    record = Record(options.record, plan, before) if options.record else None
     _log_line(
         f"rescue of {name} begins: verdict {plan.verdict.value}, record {record.path if record else 'none'}"
     )
@@ -198,8 +197,9 @@ class _Execution:
         for _ in range(MAX_ROUNDS):
             failure = self._edit(plan, step) if step.edits else None
             if failure is not None:
-                reason = f"{step.module}: {failure.reason}; nothing was written"
-                return _Ending(Outcome.FAILED, reason, "look again, and make a new plan")
+                return _Ending(
+                    Outcome.FAILED, f"{step.module}: {failure.reason}", "look again, and make a new plan"
+                )
             removal = execute_removal(step.module, seconds=self._options.exit_seconds)
             if removal.outcome is RemovalOutcome.REMOVED:
                 return None
@@ -217,7 +217,7 @@ class _Execution:
     def _edit(self, plan: Plan, step: Step) -> EditFailure | None:
         """The edits, with patience where somebody holds module_mutex for a moment."""
         for _ in range(MUTEX_TRIES):
-            failure = execute_edits(self._root, plan, step)
+            failure = execute_edits(plan, step)
             if failure is None or failure.outcome is not HelperOutcome.MUTEX_HELD:
                 return failure
             time.sleep(MUTEX_PAUSE)
@@ -278,5 +278,5 @@ def _log_line(text: str) -> None:
     """A line to the journal, through syslog(3); without a daemon it goes nowhere."""
     import syslog
 
-    syslog.openlog("lkm", syslog.LOG_PID, syslog.LOG_KERN)
+    syslog.openlog("lkm", syslog.LOG_PID, syslog.LOG_DAEMON)
     syslog.syslog(syslog.LOG_NOTICE, text)

@@ -36,9 +36,9 @@ from lkm.system.snapshot import (
     Mount,
     MutexState,
     OpenFile,
+    Reader,
     Registration,
     Snapshot,
-    Reader,
     Task,
     Unread,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from lkm.errors import ParseError
 from lkm.names import ModuleName
@@ -17,8 +17,8 @@ from lkm.values import Address, decode, encode
 
 __all__ = [
     "AsyncEntry", "Layout", "LoadedModule", "MemoryRange", "ModuleState", "Mount", "MutexState", "OpenFile",
-    "Policy", "Proof", "RawModule", "Registration", "RegistrationKind", "Sibling", "Snapshot", "Task",
-    "TaskFrame",
+    "Policy", "Proof", "RawModule", "Reader", "Registration", "RegistrationKind", "Sibling", "Snapshot", "Task",
+    "TaskFrame", "Unread",
 ]  # fmt: skip
 
 SCHEMA = "lkm.snapshot/1"
@@ -103,6 +103,11 @@ class TaskFrame(NamedTuple):
     offset: int = 0
     module: Optional[ModuleName] = None
 
+    @property
+    def function(self) -> str:
+        """The function's name in the source: without the compiler's `.part.0`, `.isra.0`, `.cold` …"""
+        return self.symbol.split(".", 1)[0]
+
 
 class Task(NamedTuple):
     """A live thread that matters here: in module code, in the module loader, or waiting for one.
@@ -133,7 +138,7 @@ class Task(NamedTuple):
 
     def has_frame(self, *symbols: str) -> bool:
         """Whether one of these functions is on its stack (also as `symbol.part.0`, `symbol.isra.0` …)."""
-        return any(frame.symbol.split(".", 1)[0] in symbols for frame in self.stack)
+        return any(frame.function in symbols for frame in self.stack)
 
     def is_in(self, module: ModuleName) -> bool:
         """Whether it runs in, or was called from, that module's code."""
@@ -292,8 +297,30 @@ class Policy(NamedTuple):
     console_loglevel: Optional[int] = None
 
 
+class Reader(Enum):
+    """What a snapshot reads to see who is there. Where one fails, nobody can be said to be absent."""
+
+    TASKS = "tasks"
+    STACKS = "stacks of tasks"
+    OPEN_FILES = "open files"
+    MAPPINGS = "mapped files"
+    MOUNTS = "mounts"
+    DEVICE_NUMBERS = "device numbers"
+
+
+class Unread(NamedTuple):
+    """A reader that failed, and why."""
+
+    reader: Reader
+    why: str
+
+
 class Snapshot(NamedTuple):
-    """The machine at one moment. `notes` are sentences on what could not be read, and why."""
+    """The machine at one moment.
+
+    unread  who was not looked for, so that nobody there is not the same as nobody seen
+    notes   sentences on what else could not be read, and why
+    """
 
     release: str
     machine: str
@@ -309,18 +336,23 @@ class Snapshot(NamedTuple):
     layout: Optional[Layout] = None
     layout_error: str = ""
     sibling: Optional[Sibling] = None
-    symbols: dict[str, Address] = {}  # noqa: RUF012
+    symbols: dict[str, Address] = {}  # noqa: RUF012  (a NamedTuple's default, never changed)
     builtin: tuple[ModuleName, ...] = ()
     proc_modules_error: str = ""
+    unread: tuple[Unread, ...] = ()
     notes: tuple[str, ...] = ()
 
     def module(self, name: ModuleName) -> Optional[LoadedModule]:
         """The module of that name, in whatever state, or None."""
         return next((module for module in self.modules if module.name == name), None)
 
+    def to_object(self) -> dict[str, Any]:
+        """For JSON; `schema` first."""
+        return {"schema": SCHEMA, **encode(self)}
+
     def to_json(self) -> str:
         """One JSON object, `schema` first."""
-        return json.dumps({"schema": SCHEMA, **encode(self)}, indent=1)
+        return json.dumps(self.to_object(), indent=1)
 
     @classmethod
     def from_json(cls, text: str, *, name: str = "snapshot") -> Snapshot:

@@ -126,7 +126,7 @@ def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 2
     assert run(["dance"]) == 2
     assert run(["why"]) == 2
-    assert run(["rescue", "x", "--wait", "soon"]) == 2
+    assert run(["rescue", "x", "--exit-wait", "soon"]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -76,16 +76,16 @@ def test_what_is_not_understood_is_not_edited(change: dict[str, object], reason:
 
 
 @pytest.mark.parametrize(
-    "target",
+    ("target", "reason"),
     [
-        DEAD._replace(raw=None),
-        DEAD._replace(address=0),
-        DEAD._replace(raw=RawModule("somebody_else", 1, 2, 3, 4)),
-        DEAD._replace(in_sysfs=False),
+        (DEAD._replace(raw=None), "its struct module cannot be read"),
+        (DEAD._replace(address=0), "its struct module cannot be read"),
+        (DEAD._replace(raw=RawModule("somebody_else", 1, 2, 3, 4)), "stands 'somebody_else', not x"),
+        (DEAD._replace(in_sysfs=False), "sysfs entry was never made"),
     ],
 )
-def test_a_target_that_is_not_where_it_should_be_is_refused(target: LoadedModule) -> None:
-    assert reasons(make_snapshot(target))
+def test_a_target_that_is_not_where_it_should_be_is_refused(target: LoadedModule, reason: str) -> None:
+    assert reason in reasons(make_snapshot(target))[0]
 
 
 def test_an_edit_outside_of_the_target_is_refused() -> None:

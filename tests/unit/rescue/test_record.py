@@ -23,7 +23,7 @@ def test_it_says_what_is_about_to_be_done_and_then_what_came_of_it(tmp_path: Pat
     record = Record(str(path), PLAN, MACHINE)
     begun = json.loads(path.read_text())
     assert (begun["outcome"], begun["plan"]) == ("begun", PLAN.to_object())
-    assert begun["before"]["modules"][0]["name"] == "x"
+    assert begun["snapshot"]["modules"][0]["name"] == "x"
     record.complete("rescued", detail={"reason": "gone"})
     ended = json.loads(path.read_text())
     assert (ended["outcome"], ended["reason"], ended["plan"]) == ("rescued", "gone", PLAN.to_object())
@@ -45,13 +45,13 @@ def test_where_it_cannot_be_written_nothing_is_done(tmp_path: Path) -> None:
 
 def test_its_place_is_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LKM_STATE_DIR", "/somewhere")
-    assert default_record_path(PLAN).startswith("/somewhere/rescue-x-")
+    assert default_record_path(name("x")).startswith("/somewhere/rescue-x-")
     monkeypatch.delenv("LKM_STATE_DIR")
-    assert default_record_path(PLAN).startswith("/var/lib/lkm/rescue-x-")
+    assert default_record_path(name("x")).startswith("/var/lib/lkm/rescue-x-")
 
 
 def test_a_snapshot_can_be_had_from_it(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     Record(str(path), PLAN, MACHINE)
-    before = json.loads(path.read_text())["before"]
-    assert Snapshot.from_json(json.dumps({"schema": "lkm.snapshot/1", **before})) == MACHINE
+    taken = json.loads(path.read_text())["snapshot"]
+    assert Snapshot.from_json(json.dumps(taken)) == MACHINE
