@@ -120,7 +120,7 @@ def parse_module(
     if section is None:
         raise ModuleError(
             f"{name}: not a kernel module: it has no section {THIS_MODULE}",
-            remedy="link the object with modpost's output (kbuild does) or use `lkm modpost`",
+            remedy="link the object with modpost's output (kbuild does)",
         )
     info = elf.section(".modinfo")
     modinfo = parse_modinfo(info.data) if info else ModInfo()

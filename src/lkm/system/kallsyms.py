@@ -86,8 +86,7 @@ class Kallsyms:
         return [(_number(start), _text(name)) for start, name, _ in self._parsed(module)]
 
     def _nearest_core(self, address: int) -> Optional[tuple[int, str, str]]:
-        """Bisect the sorted part by lines: `low` is always the start of a line whose address is not
-        beyond."""
+        """Bisect the sorted part by lines: `low` is always the start of a line."""
         data, low, high = self._data, 0, self._core_end
         best: Optional[tuple[int, str, str]] = None
         while low < high:
@@ -111,8 +110,11 @@ class Kallsyms:
         return _number(start), _text(name), _text(owner)
 
     def _parsed(self, module: str) -> list[tuple[bytes, bytes, bytes]]:
-        """(address, name, module) of one module, or of all for "", sorted; as bytes, since hexadecimal of one
-        width sorts as its number does. The lines of a module stand together."""
+        """(address, name, module) of each symbol of one module, or of all for "", sorted.
+
+        They stay bytes: hexadecimal of one width sorts as its number does. The lines of a module stand
+        together.
+        """
         if module not in self._modules:
             start, end = self._core_end, len(self._data)
             if module:
@@ -137,9 +139,7 @@ def _number(text: bytes) -> int:
 
 
 def read_kallsyms(root: Root) -> Kallsyms:
-    """/proc/kallsyms below `root`. Raises `SymbolsHidden` where all is zero, `LkmError` where it is
-    missing.
-    """
+    """/proc/kallsyms below `root`. Raises `SymbolsHidden` where all is zero, `LkmError` where it is missing."""
     data = read_bytes(root.join("/proc/kallsyms"))
     if data is None:
         raise LkmError("/proc/kallsyms: cannot be read", remedy="the kernel needs CONFIG_KALLSYMS")

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Where the fields of the running kernel's `struct module` are, told by three witnesses that must agree.
 
-1. The sibling (`lkm.system.siblings`): `.gnu.linkonce.this_module` is a struct module, and its relocations
-are
-   where `init` and `exit` stand. 2. BTF, where the kernel has it. 3. Proofs: healthy live modules, read
-   through
-kcore by this layout and compared with /sys/module.
+1. The sibling (`lkm.system.siblings`): its `.gnu.linkonce.this_module` is a struct module, and the
+   relocations of that section are where `init` and `exit` stand.
+2. BTF, where the kernel has it.
+3. Proofs: healthy live modules, read through kcore by this layout and compared with /sys/module.
 
 Source: include/linux/module.h, 5.10 to 7.x: `state`, `list` and `name` come first, `source_list`,
 `target_list`, `exit` and `refcnt` are consecutive (CONFIG_MODULE_UNLOAD); module_unload_init in

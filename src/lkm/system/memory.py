@@ -45,9 +45,7 @@ class Reader(Protocol):
 
 
 class Types(Protocol):
-    """What knows the kernel's types: `Btf`, or a test's. Each raises `BtfLookupError` for what is not
-    there.
-    """
+    """What knows the kernel's types: `Btf`, or a test's. Each raises `BtfLookupError` for what is missing."""
 
     def struct(self, name: str) -> Struct:
         """A struct and its direct members."""
@@ -66,8 +64,7 @@ class Types(Protocol):
 
 
 def is_kernel_pointer(value: int) -> bool:
-    """Whether the value can be a kernel address: the upper half, as x86_64 (4 and 5 levels) and arm64 have
-    it."""
+    """Whether the value can be a kernel address: in the upper half of x86_64 (4 and 5 levels) or arm64."""
     return value >> 56 == 0xFF and value != (1 << 64) - 1
 
 
@@ -92,9 +89,11 @@ class _Once(Generic[T]):
 
 
 class KernelMemory:
-    """Reads of kernel memory. Each raises `KcoreError` for a bad address, `BtfLookupError` for a type or
-    member that this kernel does not have; both are `LkmError`. `notes` gathers what walks had to leave
-    out."""
+    """Reads of kernel memory. `notes` gathers what walks had to leave out.
+
+    Each read raises `KcoreError` for a bad address and `BtfLookupError` for a type or member that this kernel
+    does not have; both are `LkmError`.
+    """
 
     def __init__(
         self, reader: Reader, *, types: Callable[[], Types], symbols: Callable[[], Kallsyms]
@@ -193,8 +192,7 @@ class KernelMemory:
             return default
 
     def offset(self, name: str, *paths: str) -> int:
-        """Offset in bytes of the first of these members that struct `name` has (names changed with
-        releases)."""
+        """Offset in bytes of the first of these members that struct `name` has: names change with releases."""
         for path in paths:
             key = (name, path)
             if key not in self._offsets:
@@ -204,9 +202,7 @@ class KernelMemory:
         raise BtfLookupError(f"this kernel's struct {name} has no member {' or '.join(paths)}")
 
     def _look_up(self, name: str, path: str) -> int:
-        """The offset, or -1. All direct members are taken at once: finding a struct by its name is what
-        costs.
-        """
+        """The offset, or -1. All direct members are taken at once: to find a struct by its name costs most."""
         try:
             if name not in self._structs:
                 members = self.types.struct(name).members
@@ -240,8 +236,10 @@ class KernelMemory:
         return self._addresses[name]
 
     def symbolize(self, address: int, module: str = "") -> Optional[Symbol]:
-        """The symbol that `address` lies in (of `module`, if that is known), or None where symbols are hidden or
-        none is near."""
+        """The symbol that `address` lies in, or None where symbols are hidden or none is near.
+
+        `module` is the one that the address belongs to, if that is known.
+        """
         try:
             return self.symbols.nearest(address, module)
         except LkmError:
@@ -262,8 +260,7 @@ class KernelMemory:
     def chain(
         self, first: int, *, offset: int, what: str, limit: int = _MAX_NODES, end: int = 0
     ) -> Iterator[int]:
-        """Nodes linked by a pointer at `offset` in each, from `first` on, until 0 or `end`; as
-        `list_nodes`."""
+        """Nodes linked by a pointer at `offset` in each, from `first` to 0 or `end`; bounded as `list_nodes`."""
         seen: set[int] = set()
         node = first
         while node and node != end:

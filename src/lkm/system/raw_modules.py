@@ -38,8 +38,7 @@ class _Found(NamedTuple):
 def with_raw(
     memory: KernelMemory, layout: Layout, modules: Iterable[LoadedModule], *, root: Optional[Root] = None
 ) -> tuple[LoadedModule, ...]:
-    """The modules with `raw`, `address`, `memory` and `permanent` filled in, then those only the kernel's
-    list has.
+    """These modules with `raw`, `address`, `memory` and `permanent` filled in, then those of the list alone.
 
     `root` is where /sys/module is read for these; without it, what memory cannot tell stays as it was. Never
     raises: what could not be read is in `memory.notes`.

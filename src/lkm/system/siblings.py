@@ -88,9 +88,7 @@ def _first(paths: Iterator[str]) -> Iterator[str]:
 
 
 def _module_paths(root: Root) -> list[str]:
-    """Module files of the tree: by modules.dep, else by a walk. Those of other builders (updates, extra)
-    are last.
-    """
+    """Module files of the tree: by modules.dep, else by a walk. Those outside `kernel/` (updates) are last."""
     base = root.modules_dir
     names = [
         line.split(":", 1)[0] for line in (read_text(os.path.join(base, "modules.dep")) or "").splitlines()

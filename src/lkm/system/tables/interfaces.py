@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Network interfaces: `dev_base_head` of each struct net, and the driver that /sys/class/net tells.
 
-Source: include/linux/netdevice.h, 5.10 to 7.x. /sys/class/net has the reader's namespace only, memory has
-all.
+Source: include/linux/netdevice.h, 5.10 to 7.x. /sys/class/net has only the reader's namespace, memory has all.
 """
 
 from __future__ import annotations
