@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(as_object(diagnosis, snapshot), indent=1))
     else:
         print("\n".join(render_diagnosis(diagnosis, colour=wants_colour(sys.stdout))))
-        for note in snapshot.notes:
+        for note in _notes(snapshot):
             print(f"lkm: {note}", file=sys.stderr)
     if diagnosis.state is not None and snapshot.policy.euid != 0 and not arguments.snapshot:
         print(
@@ -69,8 +69,13 @@ def read_snapshot(path: str | None) -> Snapshot:
 
 def as_object(diagnosis: Diagnosis, snapshot: Snapshot | None = None) -> dict[str, Any]:
     """The JSON object of schema lkm.why/1."""
-    notes = {"notes": list(snapshot.notes)} if snapshot else {}
+    notes = {"notes": _notes(snapshot)} if snapshot else {}
     return {"schema": SCHEMA, **encode(diagnosis), **notes}
+
+
+def _notes(snapshot: Snapshot) -> list[str]:
+    """What was not seen, in sentences."""
+    return [*(f"{unread.reader.value}: {unread.why}" for unread in snapshot.unread), *snapshot.notes]
 
 
 def render_diagnosis(diagnosis: Diagnosis, *, colour: bool) -> list[str]:

@@ -36,6 +36,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         finding = not_loaded_finding(snapshot, name)
         return Diagnosis(name, None, None, None, finding.summary, (finding,), finding.remedy)
     activity = activity_of(snapshot, module)
+    references = reference_findings(snapshot, module, activity)
     findings = [
         *removal_policy_findings(snapshot.policy),
         *machine_findings(snapshot),
@@ -43,8 +44,8 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         *waiter_findings(module, activity),
         *async_findings(snapshot),
         *exit_findings(module),
-        *reference_findings(snapshot, module, activity),
-        *_open_findings(snapshot, module, activity),
+        *references,
+        *([] if references else _open_findings(snapshot, module, activity)),
         *_thread_findings(module, activity),
         *registered_findings(snapshot, module),
     ]
@@ -101,8 +102,6 @@ def without_module(snapshot: Snapshot, name: ModuleName) -> Snapshot:
 def _open_findings(snapshot: Snapshot, module: LoadedModule, activity: Activity) -> list[Finding]:
     """Files open on the module's code that no reference covers: a driver without .owner."""
     files = [item for item in snapshot.open_files if item.module == module.name and item.how == "f_op"]
-    if not files or reference_findings(snapshot, module, activity):
-        return []
     named = named_holders(snapshot, module, activity)
     return [
         Finding(
