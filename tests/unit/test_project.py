@@ -224,6 +224,19 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f'"lkm {lkm.__version__}"' in text_of("man/lkm.8")
 
 
+def test_the_licence_names_every_folder_that_is_under_the_gpl() -> None:
+    sources = {
+        path.parent
+        for top in ("src", "bench")
+        for path in (REPOSITORY / top).rglob("*")
+        if path.suffix in {".c", ".S"}
+    }
+    assert sources
+    licence = text_of("LICENSE")
+    assert {folder for folder in sources if f"{folder.relative_to(REPOSITORY)}/ " not in licence} == set()
+    assert all((REPOSITORY / name).exists() for name in re.findall(r"LICENSES/[\w.-]+\.txt", licence))
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     folder = (REPOSITORY / name).parent
