@@ -1,15 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""Every error that lkm raises.
+"""Every error that lkm raises; those below the first level stand next to the code that raises them.
 
     LkmError                      base: what happened, what was being read, what to do next
-    ├── UsageError                wrong command line or wrong argument              (exit 2)
-    ├── ParseError (ValueError)   bytes that are not what they should be            (exit 1)
-    │     raised by formats/; each format derives its own: ElfError, BtfError, …
-    ├── KernelCallError (OSError) a system call failed, was killed or did not return (exit 1)
+    ├── UsageError                wrong command line or wrong argument                       (exit 2)
+    ├── ParseError (ValueError)   bytes that are not what they should be                     (exit 1)
+    │   ├── ElfError              an ELF file
+    │   ├── ModuleError           a module file, or one of another architecture
+    │   ├── CompressionError      a gzip, xz or zstd stream, or one that unpacks to too much
+    │   ├── SignatureError        the signature at a module's end
+    │   ├── ModInfoError          .modinfo
+    │   ├── ModVersionsError      __versions and its extended form
+    │   ├── NoteError             ELF notes, such as the build-id
+    │   ├── BtfError              BTF
+    │   │   └── BtfLookupError (LookupError)  a type or member that this kernel does not have
+    │   ├── ProcModulesError      a line of /proc/modules
+    │   ├── StackError            a line of /proc/PID/stack
+    │   └── KmsgError             a record of /dev/kmsg
+    ├── ElfWriteError (ValueError)  an ELF file that cannot be made as it was asked for      (exit 1)
+    ├── KernelCallError (OSError) a system call failed, was killed or did not return         (exit 1)
     │   └── NoLoadableModules     the kernel was built without them
-    ├── Refused                   policy or safety forbids it                       (exit 3)
-    ├── NeedsRoot                 root would help                                   (exit 4)
-    └── LabError                  the lab: archive, image, virtual machine          (exit 1)
+    ├── KcoreError                kernel memory that is not mapped or cannot be read         (exit 1)
+    ├── Refused                   policy or safety forbids it                                (exit 3)
+    ├── NeedsRoot                 root would help                                            (exit 4)
+    │   └── SymbolsHidden         every address in /proc/kallsyms reads as zero
+    └── LabError                  the lab: archive, image, virtual machine                   (exit 1)
+        ├── BuildFailed           a module does not build
+        ├── GuestDied             the virtual machine is gone
+        └── GuestTimeout          it does not answer in time
 
 "Cannot unload" and "would not load" are no errors but returned findings (`lkm.diagnosis`).
 """

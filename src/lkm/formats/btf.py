@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from lkm.errors import ParseError
 
-__all__ = ["Btf", "BtfError", "BtfLookupError", "Member", "Struct", "parse_btf"]
+__all__ = ["Btf", "BtfError", "BtfLookupError", "Member", "Struct"]
 
 _MAGIC = 0xEB9F
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
@@ -308,8 +308,3 @@ def _split(name: str) -> BtfError:
         f"{name}: split BTF, whose types continue those of another file",
         remedy="read /sys/kernel/btf/vmlinux",
     )
-
-
-def parse_btf(data: bytes | memoryview, *, name: str = "<bytes>") -> Btf:
-    """The types in `data`; `name` stands in messages. Raises `BtfError`."""
-    return Btf(data, name=name)

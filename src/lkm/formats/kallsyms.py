@@ -1,78 +1,130 @@
 # SPDX-License-Identifier: MIT
-"""`/proc/kallsyms`: a few names out of some 200,000 lines.
+"""`/proc/kallsyms`: kernel symbols, asked by name or by address.
 
     ADDRESS TYPE NAME[\\t[MODULE]]
 
-Source: `s_show` in the kernel's `kernel/kallsyms.c` (6.1). Addresses are 0 for a reader who may not see them.
+Source: `s_show` in the kernel's kernel/kallsyms.c (5.10 to 7.x). The kernel's own symbols come first, sorted
+by address; those of modules, ftrace, BPF and kprobes follow, unsorted. Addresses are 0 for a reader who may
+not see them (`kallsyms_show_value`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import re
+from bisect import bisect_right
+from typing import NamedTuple, Optional
 
-from lkm.errors import ParseError
-from lkm.names import ModuleName
+__all__ = ["Kallsyms", "Symbol"]
 
-__all__ = ["KallsymsError", "KernelSymbol", "iter_kallsyms", "parse_kallsyms"]
+_VISIBLE = re.compile(rb"^0*[1-9a-fA-F][0-9a-fA-F]* ", re.MULTILINE)
+_MODULE_SYMBOL = re.compile(
+    rb"^([0-9a-f]{16}) [A-Za-z] (?!\$|\.L|__UNIQUE_ID)(\S+)\t\[([^\]\n]+)\]$", re.MULTILINE
+)
+"""Not the mapping symbols of arm64 (`$x`, `$d`) and local labels: these are no names."""
+_REACH = 1 << 20
+"""Bytes: an address further than this from the symbol before it belongs to no symbol."""
 
 
-class KallsymsError(ParseError):
-    """A line that is not one of `/proc/kallsyms`."""
-
-
-class KernelSymbol(NamedTuple):
-    """One line. `type` is nm's letter.
-
-    `module` is None for the kernel proper; `bpf` and `__builtin__…` stand for code that was generated.
-    """
+class Symbol(NamedTuple):
+    """What an address is: `name` + `offset` bytes; `module` is "" for the kernel itself."""
 
     name: str
-    address: int
-    type: str
-    module: ModuleName | None
+    offset: int
+    module: str
+
+    def __str__(self) -> str:
+        where = f" [{self.module}]" if self.module else ""
+        return f"{self.name}+{self.offset:#x}{where}" if self.offset else f"{self.name}{where}"
 
 
-def parse_kallsyms(data: bytes, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
-    """The symbols of these names, each with all that bear it, in file order; an absent name has no key.
+class Kallsyms:
+    """The content of /proc/kallsyms. Nothing is parsed before it is asked for: the file has 100,000 lines."""
 
-    One `bytes.find` run over the data per name: quicker than lines for up to some hundred names.
-    Raises `KallsymsError`.
-    """
-    found: dict[str, list[KernelSymbol]] = {}
-    for name in names:
-        symbols = list(_find(data, name))
-        if symbols:
-            found[name] = symbols
-    return found
+    def __init__(self, data: bytes) -> None:
+        tab = data.find(b"\t[")
+        self._core_end = len(data) if tab < 0 else data.rfind(b"\n", 0, tab) + 1
+        self._data = data
+        self._found: dict[str, int] = {}
+        self._modules: dict[str, list[tuple[bytes, bytes, bytes]]] = {}
+
+    @property
+    def hidden(self) -> bool:
+        """Whether all addresses are zero (kallsyms_show_value)."""
+        return bool(self._data) and _VISIBLE.search(self._data) is None
+
+    def address(self, name: str) -> int:
+        """Address of the kernel's own symbol of that name (the first, if there are several), or 0."""
+        if name not in self._found:
+            at = self._data.find(b" " + name.encode() + b"\n", 0, self._core_end)
+            start = self._data.rfind(b"\n", 0, at) + 1 if at >= 0 else 0
+            self._found[name] = _number(self._data[start:at].split(b" ", 1)[0]) if at >= 0 else 0
+        return self._found[name]
+
+    def nearest(self, address: int, module: str = "") -> Optional[Symbol]:
+        """The symbol that `address` lies in, as far as addresses tell: the last one at or before it.
+
+        If it is known to lie in `module`, only the symbols of that one are looked at, which is faster.
+        """
+        found = [self._nearest_module(address, module)]
+        if not module:
+            found.append(self._nearest_core(address))
+        best = max((entry for entry in found if entry), key=lambda entry: entry[0], default=None)
+        if best is None or address - best[0] >= _REACH:
+            return None
+        return Symbol(best[1], address - best[0], best[2])
+
+    def module_symbols(self, module: str) -> list[tuple[int, str]]:
+        """Address and name of each symbol of one module, by address."""
+        return [(_number(start), _text(name)) for start, name, _ in self._parsed(module)]
+
+    def _nearest_core(self, address: int) -> Optional[tuple[int, str, str]]:
+        """Bisect the sorted part by lines: `low` is always the start of a line."""
+        data, low, high = self._data, 0, self._core_end
+        best: Optional[tuple[int, str, str]] = None
+        while low < high:
+            start = data.rfind(b"\n", low, (low + high) // 2) + 1 or low
+            end = data.find(b"\n", start, self._core_end)
+            end = self._core_end if end < 0 else end
+            parts = data[start:end].split()
+            if len(parts) >= 3 and _number(parts[0]) <= address:
+                best = (_number(parts[0]), parts[2].decode("utf-8", "replace"), "")
+                low = end + 1
+            else:
+                high = start
+        return best
+
+    def _nearest_module(self, address: int, module: str) -> Optional[tuple[int, str, str]]:
+        entries = self._parsed(module)
+        at = bisect_right(entries, (b"%016x" % address, b"\xff", b""))
+        if not at:
+            return None
+        start, name, owner = entries[at - 1]
+        return _number(start), _text(name), _text(owner)
+
+    def _parsed(self, module: str) -> list[tuple[bytes, bytes, bytes]]:
+        """(address, name, module) of each symbol of one module, or of all for "", sorted.
+
+        They stay bytes: hexadecimal of one width sorts as its number does. The lines of a module stand
+        together.
+        """
+        if module not in self._modules:
+            start, end = self._core_end, len(self._data)
+            if module:
+                mark = f"\t[{module}]\n".encode()
+                first = self._data.find(mark, start)
+                start = self._data.rfind(b"\n", 0, first) + 1 if first >= 0 else end
+                end = self._data.rfind(mark, start) + len(mark) if first >= 0 else end
+            found = _MODULE_SYMBOL.findall(self._data, start, end)
+            self._modules[module] = sorted(each for each in found if not module or each[2] == module.encode())
+        return self._modules[module]
 
 
-def iter_kallsyms(data: bytes) -> Iterator[KernelSymbol]:
-    """Every symbol, in file order. Raises `KallsymsError`."""
-    for line in data.splitlines():
-        if line:
-            yield _parse_line(line)
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
-def _find(data: bytes, name: str) -> Iterator[KernelSymbol]:
-    wanted = b" " + name.encode()
-    at = data.find(wanted)
-    while at >= 0:
-        end = at + len(wanted)
-        # A name ends at the line's end or at the tab before its module, and stands after a one-letter type.
-        if data[end : end + 1] in {b"\n", b"\t", b""} and data[at - 2 : at - 1] == b" ":
-            stop = data.find(b"\n", end)
-            yield _parse_line(data[data.rfind(b"\n", 0, at) + 1 : stop if stop >= 0 else len(data)])
-        at = data.find(wanted, end)
-
-
-def _parse_line(line: bytes) -> KernelSymbol:
-    fields = line.decode("utf-8", "backslashreplace").split()
-    if len(fields) not in {3, 4}:
-        raise KallsymsError(f"/proc/kallsyms: expected 3 or 4 fields, found {len(fields)}: {line[:200]!r}")
+def _number(text: bytes) -> int:
     try:
-        address = int(fields[0], 16)
-    except ValueError as error:
-        raise KallsymsError(f"/proc/kallsyms: {error}: {line[:200]!r}") from error
-    module = ModuleName(fields[3].strip("[]")) if len(fields) == 4 else None
-    return KernelSymbol(fields[2], address, fields[1], module)
+        return int(text, 16)
+    except ValueError:
+        return 0

@@ -1,141 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Kernel symbols: `/proc/kallsyms`, read once, asked by name or by address.
-
-Source: `s_show` and `kallsyms_show_value` in the kernel's kernel/kallsyms.c (5.10 to 7.x). Each line is
-`ADDRESS TYPE NAME` and, for a module's symbol, a tab and `[MODULE]`. The kernel's own symbols come first,
-sorted by address; those of modules, ftrace, BPF and kprobes follow, unsorted. The file takes no
-module_mutex (RCU).
-"""
+"""The running kernel's `/proc/kallsyms`, read once. The file takes no module_mutex (RCU)."""
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from collections.abc import Iterable
-from typing import NamedTuple, Optional
-
 from lkm.errors import LkmError, NeedsRoot
+from lkm.formats.kallsyms import Kallsyms
 from lkm.root import Root
 from lkm.system.files import read_bytes, read_number
 
-__all__ = ["Kallsyms", "Symbol", "SymbolsHidden", "read_kallsyms", "read_symbols"]
-
-_VISIBLE = re.compile(rb"^0*[1-9a-fA-F][0-9a-fA-F]* ", re.MULTILINE)
-_MODULE_SYMBOL = re.compile(
-    rb"^([0-9a-f]{16}) [A-Za-z] (?!\$|\.L|__UNIQUE_ID)(\S+)\t\[([^\]\n]+)\]$", re.MULTILINE
-)
-"""Not the mapping symbols of arm64 (`$x`, `$d`) and local labels: these are no names."""
-_REACH = 1 << 20
-"""Bytes: an address further than this from the symbol before it belongs to no symbol."""
+__all__ = ["SymbolsHidden", "hidden_error", "read_kallsyms"]
 
 
 class SymbolsHidden(NeedsRoot):
     """Every address in /proc/kallsyms reads as zero: kptr_restrict=2, or CAP_SYSLOG is missing."""
-
-
-class Symbol(NamedTuple):
-    """What an address is: `name` + `offset` bytes; `module` is "" for the kernel itself."""
-
-    name: str
-    offset: int
-    module: str
-
-    def __str__(self) -> str:
-        where = f" [{self.module}]" if self.module else ""
-        return f"{self.name}+{self.offset:#x}{where}" if self.offset else f"{self.name}{where}"
-
-
-class Kallsyms:
-    """The content of /proc/kallsyms. Nothing is parsed before it is asked for: the file has 100,000 lines."""
-
-    def __init__(self, data: bytes) -> None:
-        tab = data.find(b"\t[")
-        self._core_end = len(data) if tab < 0 else data.rfind(b"\n", 0, tab) + 1
-        self._data = data
-        self._found: dict[str, int] = {}
-        self._modules: dict[str, list[tuple[bytes, bytes, bytes]]] = {}
-
-    @property
-    def hidden(self) -> bool:
-        """Whether all addresses are zero (kallsyms_show_value)."""
-        return bool(self._data) and _VISIBLE.search(self._data) is None
-
-    def address(self, name: str) -> int:
-        """Address of the kernel's own symbol of that name (the first, if there are several), or 0."""
-        if name not in self._found:
-            at = self._data.find(b" " + name.encode() + b"\n", 0, self._core_end)
-            start = self._data.rfind(b"\n", 0, at) + 1 if at >= 0 else 0
-            self._found[name] = _number(self._data[start:at].split(b" ", 1)[0]) if at >= 0 else 0
-        return self._found[name]
-
-    def nearest(self, address: int, module: str = "") -> Optional[Symbol]:
-        """The symbol that `address` lies in, as far as addresses tell: the last one at or before it.
-
-        If it is known to lie in `module`, only the symbols of that one are looked at, which is faster.
-        """
-        found = [self._nearest_module(address, module)]
-        if not module:
-            found.append(self._nearest_core(address))
-        best = max((entry for entry in found if entry), key=lambda entry: entry[0], default=None)
-        if best is None or address - best[0] >= _REACH:
-            return None
-        return Symbol(best[1], address - best[0], best[2])
-
-    def module_symbols(self, module: str) -> list[tuple[int, str]]:
-        """Address and name of each symbol of one module, by address."""
-        return [(_number(start), _text(name)) for start, name, _ in self._parsed(module)]
-
-    def _nearest_core(self, address: int) -> Optional[tuple[int, str, str]]:
-        """Bisect the sorted part by lines: `low` is always the start of a line."""
-        data, low, high = self._data, 0, self._core_end
-        best: Optional[tuple[int, str, str]] = None
-        while low < high:
-            start = data.rfind(b"\n", low, (low + high) // 2) + 1 or low
-            end = data.find(b"\n", start, self._core_end)
-            end = self._core_end if end < 0 else end
-            parts = data[start:end].split()
-            if len(parts) >= 3 and _number(parts[0]) <= address:
-                best = (_number(parts[0]), parts[2].decode("utf-8", "replace"), "")
-                low = end + 1
-            else:
-                high = start
-        return best
-
-    def _nearest_module(self, address: int, module: str) -> Optional[tuple[int, str, str]]:
-        entries = self._parsed(module)
-        at = bisect_right(entries, (b"%016x" % address, b"\xff", b""))
-        if not at:
-            return None
-        start, name, owner = entries[at - 1]
-        return _number(start), _text(name), _text(owner)
-
-    def _parsed(self, module: str) -> list[tuple[bytes, bytes, bytes]]:
-        """(address, name, module) of each symbol of one module, or of all for "", sorted.
-
-        They stay bytes: hexadecimal of one width sorts as its number does. The lines of a module stand
-        together.
-        """
-        if module not in self._modules:
-            start, end = self._core_end, len(self._data)
-            if module:
-                mark = f"\t[{module}]\n".encode()
-                first = self._data.find(mark, start)
-                start = self._data.rfind(b"\n", 0, first) + 1 if first >= 0 else end
-                end = self._data.rfind(mark, start) + len(mark) if first >= 0 else end
-            found = _MODULE_SYMBOL.findall(self._data, start, end)
-            self._modules[module] = sorted(each for each in found if not module or each[2] == module.encode())
-        return self._modules[module]
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
-def _number(text: bytes) -> int:
-    try:
-        return int(text, 16)
-    except ValueError:
-        return 0
 
 
 def read_kallsyms(root: Root) -> Kallsyms:
@@ -155,13 +32,3 @@ def hidden_error(root: Root, what: str) -> SymbolsHidden:
     if restrict == 2:
         return SymbolsHidden(f"{what} (kernel.kptr_restrict=2)", remedy="sysctl kernel.kptr_restrict=1")
     return SymbolsHidden(f"{what} (CAP_SYSLOG is missing)", remedy="run it as root")
-
-
-def read_symbols(root: Root, names: Iterable[str]) -> dict[str, int]:
-    """The addresses of these symbols of the kernel itself; those that it does not have are left out.
-
-    Raises `SymbolsHidden` where the kernel hides them all, `LkmError` where there is no /proc/kallsyms.
-    """
-    symbols = read_kallsyms(root)
-    found = {name: symbols.address(name) for name in names}
-    return {name: address for name, address in found.items() if address}

@@ -14,9 +14,10 @@ from typing import Callable, Generic, NamedTuple, Optional, Protocol, TypeVar
 
 from lkm.errors import LkmError
 from lkm.formats.btf import Btf, BtfLookupError, Struct
+from lkm.formats.kallsyms import Kallsyms, Symbol
 from lkm.root import Root
 from lkm.system.files import read_bytes
-from lkm.system.kallsyms import Kallsyms, Symbol, SymbolsHidden, read_kallsyms
+from lkm.system.kallsyms import SymbolsHidden, read_kallsyms
 from lkm.system.kcore import KcoreError, open_kcore
 
 __all__ = [

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lkm.formats.btf import Btf, BtfError, BtfLookupError, Struct, parse_btf
+from lkm.formats.btf import Btf, BtfError, BtfLookupError, Struct
 from tests.builders import BtfBuilder
 
 
@@ -47,7 +47,7 @@ def small_kernel(byteorder: str = "little") -> bytes:
 
 @pytest.fixture
 def btf() -> Btf:
-    return parse_btf(small_kernel(), name="vmlinux")
+    return Btf(small_kernel(), name="vmlinux")
 
 
 @pytest.mark.parametrize("byteorder", ["little", "big"])

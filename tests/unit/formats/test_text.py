@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The kernel's text files: /proc/modules, /proc/kallsyms, /dev/kmsg, /proc/PID/stack."""
+"""The kernel's text files: /proc/modules, /dev/kmsg, /proc/PID/stack."""
 
 from __future__ import annotations
 
 import pytest
 
-from lkm.formats.kallsyms import KallsymsError, KernelSymbol, iter_kallsyms, parse_kallsyms
 from lkm.formats.kmsg import KmsgError, parse_kmsg_record
 from lkm.formats.procmodules import ProcModule, ProcModulesError, ProcState, parse_proc_modules
 from lkm.formats.stack import Frame, StackError, parse_stack
+from lkm.names import module_name
 
 MODULES = """\
 stuck 16384 1 - Loading 0xffffffffc0a01000 (OE+)
@@ -21,7 +21,9 @@ static 8192 - - Live 0xffffffffc0800000
 
 def test_proc_modules() -> None:
     stuck, dying, forever, timer, static = parse_proc_modules(MODULES)
-    assert stuck == ProcModule("stuck", 16384, 1, (), False, ProcState.COMING, 0xFFFFFFFFC0A01000, "OE+")  # type: ignore[arg-type]
+    assert stuck == ProcModule(
+        module_name("stuck"), 16384, 1, (), False, ProcState.COMING, 0xFFFFFFFFC0A01000, "OE+"
+    )
     assert (dying.refcnt, dying.state) == (-1, ProcState.GOING)
     assert (forever.users, forever.permanent, forever.address, forever.taints) == (("user",), True, 0, "")
     assert timer.users == ("snd_seq", "snd_pcm")
@@ -43,48 +45,6 @@ def test_proc_modules() -> None:
 def test_proc_modules_line_that_is_none(line: str) -> None:
     with pytest.raises(ProcModulesError, match="/proc/modules: "):
         parse_proc_modules(f"{line}\n")
-
-
-KALLSYMS = b"""\
-ffffffff81000000 T _stext
-ffffffff81000010 t helper
-ffffffff81000020 T xhelper
-ffffffff81000030 T helper2
-ffffffff82000000 D modules
-ffffffffc0000000 t helper\t[demo]
-ffffffffc0000010 r modules.x\t[demo]
-ffffffffc0000020 t prog_1\t[bpf]
-0000000000000000 A last"""
-
-
-def test_kallsyms_finds_whole_names_only() -> None:
-    found = parse_kallsyms(KALLSYMS, {"helper", "_stext", "last", "absent", "modules"})
-    assert found == {
-        "helper": [
-            KernelSymbol("helper", 0xFFFFFFFF81000010, "t", None),
-            KernelSymbol("helper", 0xFFFFFFFFC0000000, "t", "demo"),  # type: ignore[arg-type]
-        ],
-        "_stext": [KernelSymbol("_stext", 0xFFFFFFFF81000000, "T", None)],
-        "last": [KernelSymbol("last", 0, "A", None)],
-        "modules": [KernelSymbol("modules", 0xFFFFFFFF82000000, "D", None)],
-    }
-
-
-def test_kallsyms_type_letter_is_no_name() -> None:
-    assert parse_kallsyms(KALLSYMS, {"T", "t", ""}) == {}
-
-
-def test_kallsyms_all() -> None:
-    symbols = list(iter_kallsyms(KALLSYMS))
-    assert len(symbols) == 9
-    assert symbols[7].module == "bpf"
-    assert list(iter_kallsyms(b"")) == []
-
-
-@pytest.mark.parametrize("line", [b"nothing", b"zzzz T name", b"1 T a b c"])
-def test_kallsyms_line_that_is_none(line: bytes) -> None:
-    with pytest.raises(KallsymsError, match="/proc/kallsyms: "):
-        list(iter_kallsyms(line))
 
 
 def test_kmsg_record_with_fields() -> None:
@@ -122,8 +82,8 @@ STACK = """\
 
 def test_stack_frames() -> None:
     assert parse_stack(STACK) == (
-        Frame("crash_init", 0x1B, 0x1000, "crash_me", None),  # type: ignore[arg-type]
-        Frame("crash_exit", 1, 2, "crash", None),  # type: ignore[arg-type]
+        Frame("crash_init", 0x1B, 0x1000, module_name("crash_me"), None),
+        Frame("crash_exit", 1, 2, module_name("crash"), None),
         Frame("", 0, 0, None, 0xFFFFFFFFC0123456),
         Frame("do_init_module", 0x4A, 0x220, None, None),
         Frame("sym.isra.0", 0, 0x10, None, None),

@@ -9,8 +9,8 @@ from typing import Optional
 
 from lkm.errors import LkmError
 from lkm.formats.btf import BtfLookupError, Member, Struct
+from lkm.formats.kallsyms import Kallsyms
 from lkm.names import ModuleName
-from lkm.system.kallsyms import Kallsyms
 from lkm.system.kcore import KcoreError
 from lkm.system.memory import KernelMemory
 from lkm.system.snapshot import LoadedModule, MemoryRange, ModuleState

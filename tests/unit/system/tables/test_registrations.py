@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-from lkm.system.kallsyms import Kallsyms, SymbolsHidden
+from lkm.formats.kallsyms import Kallsyms
+from lkm.system.kallsyms import SymbolsHidden
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners, describe, owned_pointer, read_guarded
 from lkm.system.registrations import read_registrations
