@@ -86,6 +86,6 @@ def _entry(memory: KernelMemory, owners: Owners, stacks: list[str], entry: _Entr
     symbol = memory.symbolize(entry.function, module or "")
     name = symbol.name if symbol else f"{entry.function:#x}"
     if module is None and symbol and symbol.module:
-        module = next((each.name for each in owners.modules if each.name == symbol.module), None)
+        module = owners.named(symbol.module)
     running = entry.queued or any(f"] {name}+" in stack for stack in stacks)
     return AsyncEntry(function=name, module=module, running=running)

@@ -11,6 +11,8 @@ from lkm.names import ModuleName, module_name
 from lkm.root import Root
 from lkm.system.files import read_link, read_text
 from lkm.system.snapshot import Registration, RegistrationKind
+from lkm.system.tables.chrdevs import parse_majors
+from lkm.system.tables.misc import parse_minors
 
 __all__ = ["CharKey", "DeviceOwners", "char_devices_of", "disks_of"]
 
@@ -68,8 +70,10 @@ def char_devices_of(root: Root, registrations: Iterable[Registration]) -> dict[C
 
     Both take locks (chrdevs_lock, misc_mtx) that a dead task may hold for ever.
     """
-    majors = _read_majors(root)
-    minors = _read_misc(root)
+    majors: dict[str, list[int]] = {}
+    for name, major in parse_majors(read_text(root.join("/proc/devices")) or ""):
+        majors.setdefault(name, []).append(major)
+    minors = dict(parse_minors(read_text(root.join("/proc/misc")) or ""))
     found: dict[CharKey, ModuleName] = {}
     for item in registrations:
         if item.kind is RegistrationKind.CHRDEV:
@@ -78,19 +82,3 @@ def char_devices_of(root: Root, registrations: Iterable[Registration]) -> dict[C
         elif item.kind is RegistrationKind.MISC and item.name in minors:
             found[_MISC_MAJOR, minors[item.name]] = item.module
     return found
-
-
-def _read_majors(root: Root) -> dict[str, list[int]]:
-    """Majors of character devices by name; block devices come second in the file."""
-    found: dict[str, list[int]] = {}
-    for line in (read_text(root.join("/proc/devices")) or "").partition("Block devices:")[0].splitlines():
-        number, _, name = line.strip().partition(" ")
-        if number.isdigit():
-            found.setdefault(name, []).append(int(number))
-    return found
-
-
-def _read_misc(root: Root) -> dict[str, int]:
-    lines = (read_text(root.join("/proc/misc")) or "").splitlines()
-    pairs = [line.split(None, 1) for line in lines]
-    return {pair[1].strip(): int(pair[0]) for pair in pairs if len(pair) == 2 and pair[0].isdigit()}

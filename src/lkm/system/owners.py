@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
 
-from lkm.names import ModuleName
+from lkm.errors import LkmError
+from lkm.names import ModuleName, module_name
 from lkm.root import Root
 from lkm.system.child import run_in_child
 from lkm.system.files import read_bytes
@@ -38,6 +39,7 @@ class Owners:
             for stretch in module.memory
         )
         self._starts = [start for start, _, _ in self._ranges]
+        self._names = {module.name for module in self.modules}
 
     def __bool__(self) -> bool:
         return bool(self._ranges)
@@ -49,6 +51,11 @@ class Owners:
             return None
         _, end, name = self._ranges[at - 1]
         return name if address < end else None
+
+    def named(self, text: str) -> Optional[ModuleName]:
+        """The module of that name if it is one of these, or None."""
+        name = module_name(text)
+        return name if name in self._names else None
 
 
 def owned_pointer(
@@ -79,15 +86,16 @@ def describe(memory: KernelMemory, pointer: Pointer) -> str:
     return f"{pointer.field} {memory.symbolize(pointer.address, pointer.module) or hex(pointer.address)}"
 
 
-def read_guarded(root: Root, path: str, *, seconds: float = _SECONDS) -> tuple[str, str]:
-    """The text of a file whose reading walks a table of the kernel, and an error ("" if there was none).
+def read_guarded(root: Root, path: str, *, seconds: float = _SECONDS) -> str:
+    """The text of a file whose reading walks a table of the kernel. Raises `LkmError`.
 
     A child reads it: an entry that a freed module left makes the reader oops, and a lock whose owner is dead
     is never given.
     """
     result = run_in_child(lambda: read_bytes(root.join(path)), seconds=seconds, name="lkm-table")
     if not result.ok:
-        return "", f"{path}: {result.error}"
+        raise LkmError(f"{path}: {result.error}")
     if result.value is None:
-        return "", f"{path}: cannot be read"
-    return result.value.decode("utf-8", "backslashreplace"), ""
+        raise LkmError(f"{path}: cannot be read")
+    text: str = result.value.decode("utf-8", "backslashreplace")
+    return text

@@ -119,7 +119,11 @@ def _walked(
         notes.extend(problems)
         return
     notes.extend(f"{problem}: the names in {walk.path} were looked for instead" for problem in problems)
-    for name, detail in walk.names(root):
+    yield from _collected(walk.kind, _named(walk, walk.names(root), strings), notes)
+
+
+def _named(walk: _Walk, names: Iterable[tuple[str, str]], strings: ModuleStrings) -> Iterator[Registration]:
+    for name, detail in names:
         module = strings.owner(name)
         if module:
             yield Registration(walk.kind, name, module, certain=False, source=walk.path, detail=detail)

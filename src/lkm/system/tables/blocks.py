@@ -8,14 +8,10 @@ and struct hd_struct").
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Optional
 
-from lkm.errors import LkmError
-from lkm.names import module_name
 from lkm.root import Root
-from lkm.system.files import list_directory, read_link
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners, owned_pointer
 from lkm.system.snapshot import Registration, RegistrationKind
@@ -26,20 +22,9 @@ __all__ = ["read_blocks"]
 
 def read_blocks(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
     """Disks whose operations, or whose device's driver, belong to a module."""
-    seen = set()
-    if memory is not None and memory.has_types:
-        try:
-            for found in _walk(memory, owners):
-                seen.add((found.name, found.module))
-                yield found
-        except LkmError as error:
-            memory.note(f"block devices: {error}: only /sys/block was read")
-    known = {module.name for module in owners.modules}
-    for name in list_directory(root.join("/sys/block")):
-        path = f"/sys/block/{name}/device/driver/module"
-        module = module_name(os.path.basename(read_link(root.join(path))))
-        if module in known and (name, module) not in seen:
-            yield Registration(RegistrationKind.BLOCK, name, module, certain=True, source=path)
+    return driver_core.read_class(
+        root, memory, owners, kind=RegistrationKind.BLOCK, directory="/sys/block", walk=_walk
+    )
 
 
 def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:
@@ -71,10 +56,10 @@ def _disks(memory: KernelMemory) -> Iterator[int]:
     """Each struct gendisk; the disk of a partition may come again."""
     whole = memory.symbols.address("disk_type")
     kind = memory.offset("device", "type")
-    for name, subsystem in driver_core.subsystems(memory, "class_kset"):
+    for name, subsystem in driver_core.read_subsystems(memory, "class_kset"):
         if name != "block":
             continue
-        for device in driver_core.class_devices(memory, subsystem):
+        for device in driver_core.read_class_devices(memory, subsystem):
             if memory.has("block_device", "bd_device"):
                 part = device - memory.offset("block_device", "bd_device")
                 yield memory.pointer(part + memory.offset("block_device", "bd_disk"))

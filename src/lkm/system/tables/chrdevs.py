@@ -15,7 +15,7 @@ from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners, owned_pointer, read_guarded
 from lkm.system.snapshot import Registration, RegistrationKind
 
-__all__ = ["chrdev_names", "read_chrdevs"]
+__all__ = ["chrdev_names", "parse_majors", "read_chrdevs"]
 
 _BUCKETS = 255
 _MAX_CHAIN = 4096
@@ -97,8 +97,13 @@ def _name(regions: list[_Region], major: int, minor: int) -> str:
 
 def chrdev_names(root: Root) -> Iterator[tuple[str, str]]:
     """Name and detail of each character device in /proc/devices, which takes chrdevs_lock."""
-    text = read_guarded(root, "/proc/devices")[0]
+    for name, major in parse_majors(read_guarded(root, "/proc/devices")):
+        yield name, f"major {major}"
+
+
+def parse_majors(text: str) -> Iterator[tuple[str, int]]:
+    """Name and major number of each character device in /proc/devices; block devices come second there."""
     for line in text.split("Block devices:", 1)[0].splitlines():
         parts = line.split(None, 1)
         if len(parts) == 2 and parts[0].isdigit():
-            yield parts[1], f"major {parts[0]}"
+            yield parts[1].strip(), int(parts[0])

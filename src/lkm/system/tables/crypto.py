@@ -29,10 +29,7 @@ def read_crypto(root: Root, memory: Optional[KernelMemory], owners: Owners) -> I
             return
         except LkmError as error:
             memory.note(f"crypto_alg_list: {error}: /proc/crypto was read")
-    text, error_text = read_guarded(root, "/proc/crypto")
-    if error_text:
-        raise LkmError(error_text)
-    yield from _parse(text, {module.name for module in owners.modules})
+    yield from _parse(read_guarded(root, "/proc/crypto"), owners)
 
 
 def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:
@@ -59,15 +56,15 @@ def _text(data: bytes, at: int) -> str:
     return data[at : at + 128].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
-def _parse(text: str, modules: set[ModuleName]) -> Iterator[Registration]:
+def _parse(text: str, owners: Owners) -> Iterator[Registration]:
     """Stanzas of `key : value` lines, with an empty line after each."""
     for stanza in text.split("\n\n"):
         fields = {}
         for line in stanza.splitlines():
             key, _, value = line.partition(":")
             fields[key.strip()] = value.strip()
-        module = ModuleName(fields.get("module", ""))
-        if module in modules:
+        module = owners.named(fields.get("module", ""))
+        if module:
             count = fields.get("refcnt", "")
             yield _registration(
                 fields.get("name", ""),

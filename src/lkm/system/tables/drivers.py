@@ -72,8 +72,8 @@ def _bound(root: Root, directory: str) -> list[str]:
 def _walk(memory: KernelMemory, owners: Owners) -> Iterator[tuple[str, ModuleName]]:
     """`BUS:DRIVER` and module of each driver whose struct lies in, or points into, a module."""
     size = memory.sizeof("device_driver")
-    for bus, subsystem in driver_core.subsystems(memory, "bus_kset"):
-        for name, driver in driver_core.drivers(memory, subsystem):
+    for bus, subsystem in driver_core.read_subsystems(memory, "bus_kset"):
+        for name, driver in driver_core.read_bus_drivers(memory, subsystem):
             owner = owners.of(driver)
             if owner is None:
                 data = memory.read(driver, size)

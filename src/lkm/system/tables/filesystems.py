@@ -44,6 +44,6 @@ def read_filesystems(_root: Root, memory: KernelMemory, owners: Owners) -> Itera
 
 def filesystem_names(root: Root) -> Iterator[tuple[str, str]]:
     """Name and detail of each line of /proc/filesystems."""
-    for line in read_guarded(root, "/proc/filesystems")[0].splitlines():
+    for line in read_guarded(root, "/proc/filesystems").splitlines():
         if line.split():
             yield line.split()[-1], ""

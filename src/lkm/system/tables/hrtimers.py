@@ -26,11 +26,8 @@ _TIMER = re.compile(r"^ *#\d+: *(?:<[^>]*>|\S+), *(\S+?)(?: \[(\w+)\])?, *S:", r
 
 def read_hrtimers(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
     """Timers whose function lies in a module, one a function."""
-    text, error = read_guarded(root, _PATH)
-    if error:
-        raise LkmError(error)
     seen = set()
-    for function, shown in _TIMER.findall(text):
+    for function, shown in _TIMER.findall(read_guarded(root, _PATH)):
         module = _module(function, shown, memory, owners)
         if module and (function, module) not in seen:
             seen.add((function, module))
@@ -41,7 +38,7 @@ def _module(
     function: str, shown: str, memory: Optional[KernelMemory], owners: Owners
 ) -> Optional[ModuleName]:
     if shown:
-        return next((module.name for module in owners.modules if module.name == shown), None)
+        return owners.named(shown)
     if function.startswith("0x"):
         return owners.of(int(function, 16)) if re.fullmatch(r"0x[0-9a-f]+", function) else None
     if memory is None:

@@ -6,17 +6,14 @@ Source: include/linux/netdevice.h, 5.10 to 7.x. /sys/class/net has only the read
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Optional
 
-from lkm.errors import LkmError
-from lkm.names import module_name
 from lkm.root import Root
-from lkm.system.files import list_directory, read_link
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners, owned_pointer
 from lkm.system.snapshot import Registration, RegistrationKind
+from lkm.system.tables import driver_core
 from lkm.system.tables.namespaces import network_namespaces
 
 __all__ = ["read_interfaces"]
@@ -27,20 +24,9 @@ _FIELDS = ("netdev_ops", "rtnl_link_ops", "ethtool_ops", "header_ops", "priv_des
 
 def read_interfaces(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
     """Interfaces whose operations, or whose device's driver, belong to a module."""
-    seen = set()
-    if memory is not None and memory.has_types:
-        try:
-            for found in _walk(memory, owners):
-                seen.add((found.name, found.module))
-                yield found
-        except LkmError as error:
-            memory.note(f"network interfaces: {error}: only /sys/class/net was read")
-    known = {module.name for module in owners.modules}
-    for name in list_directory(root.join("/sys/class/net")):
-        path = f"/sys/class/net/{name}/device/driver/module"
-        module = module_name(os.path.basename(read_link(root.join(path))))
-        if module in known and (name, module) not in seen:
-            yield Registration(RegistrationKind.INTERFACE, name, module, certain=True, source=path)
+    return driver_core.read_class(
+        root, memory, owners, kind=RegistrationKind.INTERFACE, directory="/sys/class/net", walk=_walk
+    )
 
 
 def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:

@@ -61,7 +61,7 @@ def _tree(memory: KernelMemory) -> tuple[Callable[[KernelMemory, int, int], int]
 
 def interrupt_names(root: Root) -> Iterator[tuple[str, str]]:
     """Name and detail of each action in /proc/interrupts: the last column, names separated by commas."""
-    for line in read_guarded(root, "/proc/interrupts")[0].splitlines():
+    for line in read_guarded(root, "/proc/interrupts").splitlines():
         label, _, rest = line.strip().partition(":")
         words = rest.split()
         while words and words[0].isdigit():

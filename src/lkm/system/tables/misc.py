@@ -10,7 +10,7 @@ from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners, owned_pointer, read_guarded
 from lkm.system.snapshot import Registration, RegistrationKind
 
-__all__ = ["misc_names", "read_misc"]
+__all__ = ["misc_names", "parse_minors", "read_misc"]
 
 _MINORS = 4096
 
@@ -37,7 +37,13 @@ def read_misc(_root: Root, memory: KernelMemory, owners: Owners) -> Iterator[Reg
 
 def misc_names(root: Root) -> Iterator[tuple[str, str]]:
     """Name and detail of each line of /proc/misc. The file takes misc_mtx."""
-    for line in read_guarded(root, "/proc/misc")[0].splitlines():
+    for name, minor in parse_minors(read_guarded(root, "/proc/misc")):
+        yield name, f"minor {minor}"
+
+
+def parse_minors(text: str) -> Iterator[tuple[str, int]]:
+    """Name and minor number of each device in /proc/misc."""
+    for line in text.splitlines():
         parts = line.split(None, 1)
-        if len(parts) == 2:
-            yield parts[1], f"minor {parts[0]}"
+        if len(parts) == 2 and parts[0].isdigit():
+            yield parts[1].strip(), int(parts[0])

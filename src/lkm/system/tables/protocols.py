@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Optional
 
-from lkm.errors import LkmError
 from lkm.root import Root
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners, read_guarded
@@ -22,16 +21,13 @@ _LINE = re.compile(r"^(\S.*?) +\d+ +(\d+) +-?\d+ +\S+ +\d+ +(?:yes|no) +(\S+) ",
 
 def read_protocols(root: Root, _memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
     """Protocols of modules, with the sockets of each in this network namespace."""
-    text, error = read_guarded(root, _PATH)
-    if error:
-        raise LkmError(error)
-    modules = {module.name: module.name for module in owners.modules}
-    for name, sockets, module in _LINE.findall(text):
-        if module in modules:
+    for name, sockets, shown in _LINE.findall(read_guarded(root, _PATH)):
+        module = owners.named(shown)
+        if module:
             yield Registration(
                 RegistrationKind.PROTOCOL,
                 name,
-                modules[module],
+                module,
                 certain=True,
                 source=_PATH,
                 detail="sockets, those of the kernel itself among them",

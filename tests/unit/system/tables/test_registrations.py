@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from lkm.errors import LkmError
 from lkm.formats.kallsyms import Kallsyms
 from lkm.system.kallsyms import SymbolsHidden
 from lkm.system.memory import KernelMemory
@@ -45,9 +46,17 @@ def test_the_first_field_that_points_into_a_module(kernel: FakeKernel) -> None:
 
 
 def test_a_file_whose_reader_fails_is_an_error(tree: Tree) -> None:
-    assert "cannot be read" in read_guarded(tree.root, "/proc/absent")[1]
+    with pytest.raises(LkmError, match="/proc/absent: cannot be read"):
+        read_guarded(tree.root, "/proc/absent")
     tree.write("/proc/there", "text\n")
-    assert read_guarded(tree.root, "/proc/there") == ("text\n", "")
+    assert read_guarded(tree.root, "/proc/there") == "text\n"
+
+
+def test_a_name_is_that_of_a_loaded_module() -> None:
+    owners = Owners([module("snd_pcm")])
+    assert owners.named("snd-pcm") == "snd_pcm"
+    assert owners.named("other") is None
+    assert owners.named("") is None
 
 
 # A machine on which nothing is registered
