@@ -193,30 +193,31 @@ def test_a_build_error_is_the_compilers(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def copied_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """A cache of its own with the image of 6.1 and its package: (its directory, a mirror that is not there)."""
+def copied_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The image of 6.1, with its package in a cache of its own, and a mirror that is not there."""
     image = get_kernel("6.1", progress=silent)
     top = cache_dir()
     monkeypatch.setenv("LKM_LAB_CACHE", str(tmp_path))
+    monkeypatch.setenv("LKM_LAB_MIRROR", f"file://{tmp_path}/no-mirror")
     for name in (f"kernels/{image.release}", "debs", "pins"):
         shutil.copytree(os.path.join(top, name), tmp_path / name)
-    return tmp_path / "kernels" / image.release, f"file://{tmp_path}/no-mirror"
+    return tmp_path / "kernels" / image.release
 
 
-def test_a_damaged_image_is_made_anew_from_the_cached_package(copied_kernel: tuple[Path, str]) -> None:
-    image, mirror = copied_kernel
+def test_a_damaged_image_is_made_anew_from_the_cached_package(copied_kernel: Path) -> None:
+    image = copied_kernel
     size = (image / "vmlinuz").stat().st_size
     os.truncate(image / "vmlinuz", 1000)
     said: list[str] = []
-    assert get_kernel("6.1", mirror=mirror, progress=said.append).release == image.name
+    assert get_kernel("6.1", progress=said.append).release == image.name
     assert "damaged (vmlinuz has 1000 bytes" in said[0]
     assert (image / "vmlinuz").stat().st_size == size
 
 
-def test_a_damaged_image_without_package_or_network_is_one_line(copied_kernel: tuple[Path, str]) -> None:
-    image, mirror = copied_kernel
+def test_a_damaged_image_without_package_or_network_is_one_line(copied_kernel: Path) -> None:
+    image = copied_kernel
     os.truncate(image / "modules.img", 1000)
     shutil.rmtree(image.parents[1] / "debs")
     with pytest.raises(LabError, match="mirror") as caught:
-        get_kernel("6.1", mirror=mirror, progress=silent)
+        get_kernel("6.1", progress=silent)
     assert "\n" not in str(caught.value)

@@ -170,12 +170,9 @@ class Archive:
         )
 
 
-def open_archive(
-    suites: Sequence[str], architecture: str, *, mirror: str = "", progress: Progress
-) -> Archive:
-    """The archive at `mirror`, at `$LKM_LAB_MIRROR`, or where the machine's own apt sources point."""
-    chosen = find_mirror(mirror or os.environ.get("LKM_LAB_MIRROR", ""), Root.live())
-    return Archive(chosen, suites, architecture, progress)
+def open_archive(suites: Sequence[str], architecture: str, *, progress: Progress) -> Archive:
+    """The archive at `$LKM_LAB_MIRROR`, or where the machine's own apt sources point."""
+    return Archive(find_mirror(Root.live()), suites, architecture, progress)
 
 
 def newest(packages: Iterable[Package]) -> Package | None:

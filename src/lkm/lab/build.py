@@ -17,10 +17,11 @@ from lkm.lab.archive import newest, open_archive
 from lkm.lab.cache import (
     Progress,
     cache_dir,
+    check,
     content_key,
+    intact,
     locked,
     publish,
-    read_manifest,
     sha256_file,
     silent,
     write_manifest,
@@ -49,7 +50,6 @@ def build_modules(
     kernel: str,
     out_dir: str | None = None,
     *,
-    mirror: str = "",
     progress: Progress = silent,
 ) -> list[str]:
     """Build every module of `source_dir` for `kernel`; the paths of the `.ko` files, in `out_dir` or in the cache.
@@ -59,15 +59,14 @@ def build_modules(
     """
     if not os.path.isdir(source_dir):
         raise UsageError(f"{source_dir} is not a directory")
-    image = get_kernel(kernel, mirror=mirror, progress=progress)
+    image = get_kernel(kernel, progress=progress)
     sources = _source_files(source_dir)
     states = [(name, sha256_file(os.path.join(source_dir, name))) for name in sources]
     key = content_key(image.release, image.version, image.series.compiler, MAKE_FLAGS, states)
     home = os.path.join(cache_dir("modules"), key)
     with locked(f"modules-{key[:2]}"):
-        manifest = read_manifest(home)
-        if manifest is None or manifest.damage(home):
-            headers = header_tree(image, mirror=mirror, progress=progress)
+        if not intact(home):
+            headers = header_tree(image, progress=progress)
             progress(f"building {os.path.basename(os.path.abspath(source_dir))} for {image.release}")
             with publish(home) as scratch:
                 _build(source_dir, sources, headers, image, scratch)
@@ -79,17 +78,16 @@ def build_modules(
     return [shutil.copy(os.path.join(home, name), os.path.join(out_dir, name)) for name in built]
 
 
-def header_tree(kernel: Kernel, *, mirror: str = "", progress: Progress = silent) -> str:
+def header_tree(kernel: Kernel, *, progress: Progress = silent) -> str:
     """The directory to build against (`make -C`), extracted from the archive when it is first wanted."""
     home = os.path.join(cache_dir("headers"), kernel.release)
     tree = os.path.join(home, "usr/src", f"linux-headers-{kernel.release}")
     with locked(f"headers-{kernel.release}"):
-        manifest = read_manifest(home)
-        damage = manifest.damage(home) if manifest is not None else "nothing there"
-        if manifest is None or damage or manifest.facts.get("version") != kernel.version:
-            if manifest is not None and damage:
+        manifest, damage = check(home)
+        if manifest is None or manifest.facts.get("version") != kernel.version:
+            if damage:
                 progress(f"the cached headers of {kernel.release} are damaged ({damage}): making them anew")
-            debs = _header_packages(kernel, mirror, progress)
+            debs = _header_packages(kernel, progress)
             with publish(home) as scratch:
                 for deb in debs:
                     run_tool(["dpkg-deb", "-x", deb, scratch])
@@ -102,10 +100,10 @@ def header_tree(kernel: Kernel, *, mirror: str = "", progress: Progress = silent
     return tree
 
 
-def _header_packages(kernel: Kernel, mirror: str, progress: Progress) -> list[str]:
+def _header_packages(kernel: Kernel, progress: Progress) -> list[str]:
     """The `.deb` files of the headers, of what they share with other flavours, and of kbuild."""
     series = kernel.series
-    archive = open_archive([series.suite], series.architecture, mirror=mirror, progress=progress)
+    archive = open_archive([series.suite], series.architecture, progress=progress)
     name = f"linux-headers-{kernel.release}"
     headers = [p for p in archive.packages(f"^{re.escape(name)}$") if p.version == kernel.version]
     if not headers:

@@ -22,7 +22,9 @@ __all__ = [
     "Manifest",
     "Progress",
     "cache_dir",
+    "check",
     "content_key",
+    "intact",
     "locked",
     "prune",
     "publish",
@@ -182,3 +184,17 @@ def read_manifest(directory: str) -> Manifest | None:
         return Manifest(facts=dict(raw["facts"]), files=files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def check(directory: str) -> tuple[Manifest | None, str]:
+    """The manifest of a published directory that is whole; else what is wrong with it (empty: it is not there)."""
+    if not os.path.isdir(directory):
+        return None, ""
+    manifest = read_manifest(directory)
+    damage = manifest.damage(directory) if manifest is not None else "its manifest cannot be read"
+    return (None if damage else manifest), damage
+
+
+def intact(directory: str) -> bool:
+    """Whether a published directory is there and as it was published."""
+    return check(directory)[0] is not None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lkm.errors import LabError, UsageError
 from lkm.lab.archive import Archive, Package, newest, open_archive
-from lkm.lab.cache import Progress, cache_dir, locked, publish, read_manifest, sha256_file
+from lkm.lab.cache import Progress, cache_dir, check, locked, publish, read_manifest, sha256_file
 from lkm.lab.image import unpack_image
 
 __all__ = [
@@ -85,7 +85,7 @@ def cached_kernels() -> list[Kernel]:
     return [kernel for kernel, _ in found if kernel is not None]
 
 
-def get_kernel(name: str, *, mirror: str = "", progress: Progress) -> Kernel:
+def get_kernel(name: str, *, progress: Progress) -> Kernel:
     """The kernel that `name` (series or exact release) stands for, from the cache if it is there and whole.
 
     Raises UsageError for an unknown name, LabError when neither the cache nor the archive has it.
@@ -98,15 +98,15 @@ def get_kernel(name: str, *, mirror: str = "", progress: Progress) -> Kernel:
             return kernel
         if damage:
             progress(f"the cached kernel {release} is damaged ({damage}): making it anew")
-    return _obtain(series, release, exact=name != series.name, mirror=mirror, progress=progress)
+    return _obtain(series, release, exact=name != series.name, progress=progress)
 
 
-def fetch_kernel(name: str, *, mirror: str = "", progress: Progress) -> Kernel:
+def fetch_kernel(name: str, *, progress: Progress) -> Kernel:
     """As `get_kernel`, but a series is moved to the newest version that the archive has."""
     series = find_series(name)
     if name != series.name:
-        return get_kernel(name, mirror=mirror, progress=progress)
-    return _obtain(series, "", exact=False, mirror=mirror, progress=progress)
+        return get_kernel(name, progress=progress)
+    return _obtain(series, "", exact=False, progress=progress)
 
 
 def remove_kernel(name: str) -> list[str]:
@@ -148,18 +148,13 @@ def _pin_path(series: Series) -> str:
 def _cached(release: str) -> tuple[Kernel | None, str]:
     """The image of `release` if it is whole; else what is wrong with it (empty: there is none)."""
     path = os.path.join(cache_dir("kernels"), release)
-    if not os.path.isdir(path):
-        return None, ""
-    manifest = read_manifest(path)
+    manifest, damage = check(path)
     if manifest is None:
-        return None, "its manifest cannot be read"
-    damage = manifest.damage(path)
-    if damage:
         return None, damage
     return Kernel(find_series(release), release, manifest.facts["version"], path), ""
 
 
-def _obtain(series: Series, release: str, *, exact: bool, mirror: str, progress: Progress) -> Kernel:
+def _obtain(series: Series, release: str, *, exact: bool, progress: Progress) -> Kernel:
     """Make the image of `release` (empty: the newest), under a lock so that one process does it for all."""
     with locked("kernels"):
         wanted = release or pinned_release(series)
@@ -169,7 +164,7 @@ def _obtain(series: Series, release: str, *, exact: bool, mirror: str, progress:
                 return kernel
         deb, package = _local_deb(release) if release else ("", None)
         if package is None:
-            archive = open_archive([series.suite], series.architecture, mirror=mirror, progress=progress)
+            archive = open_archive([series.suite], series.architecture, progress=progress)
             package = _choose(archive, series, release, exact=exact, progress=progress)
             kernel, _ = _cached(package.name[len("linux-image-") :])
             if kernel is not None:

@@ -20,10 +20,10 @@ from lkm.lab.cache import (
     Progress,
     cache_dir,
     content_key,
+    intact,
     locked,
     prune,
     publish,
-    read_manifest,
     use,
     write_manifest,
 )
@@ -78,13 +78,11 @@ def base_initramfs(progress: Progress) -> str:
     )
     home = os.path.join(cache_dir("guest"), key)
     path = os.path.join(home, "initramfs.cpio")
-    manifest = read_manifest(home)
-    if manifest is not None and not manifest.damage(home):
+    if intact(home):
         use(home)
         return path
     with locked("guest"):
-        manifest = read_manifest(home)
-        if manifest is not None and not manifest.damage(home):
+        if intact(home):
             return path
         progress("making the guest's root")
         prune(cache_dir("guest"))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which Debian mirror this machine uses: its own apt sources, read in both formats (sources.list(5))."""
+"""Which Debian mirror the lab uses: `$LKM_LAB_MIRROR`, else that of this machine's apt sources.
+
+Those are read in both formats (sources.list(5)).
+"""
 
 from __future__ import annotations
 
@@ -106,12 +109,13 @@ def read_sources(root: Root) -> list[Source]:
     return sources
 
 
-def find_mirror(explicit: str, root: Root) -> Mirror:
-    """The mirror named by `explicit`, else the one in the machine's apt sources.
+def find_mirror(root: Root) -> Mirror:
+    """The mirror that `$LKM_LAB_MIRROR` names, else the one in the machine's apt sources.
 
     A third-party entry may use a Debian codename too, so the entry signed by Debian's keyring or carrying
     `-updates` wins. Raises LabError when the sources name no Debian mirror (an Ubuntu host, say).
     """
+    explicit = os.environ.get("LKM_LAB_MIRROR", "")
     if explicit:
         return Mirror(explicit.rstrip("/"), _security_of(explicit))
     sources = [source for source in read_sources(root) if "main" in source.components and source.uris]

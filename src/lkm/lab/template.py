@@ -16,14 +16,13 @@ from dataclasses import replace
 from lkm.errors import LabError
 from lkm.lab.boot import boot_guest, describe_hardware, qemu_identity, start_session
 from lkm.lab.cache import (
-    Manifest,
     Progress,
     cache_dir,
     content_key,
+    intact,
     locked,
     prune,
     publish,
-    read_manifest,
     use,
     write_manifest,
 )
@@ -44,7 +43,7 @@ def clone_guest(kernel: Kernel, *, share: str | None, memory: int, progress: Pro
     try:
         return _clone(hardware, home, share)
     except LabError:
-        if _whole(home):
+        if intact(home):
             raise
         progress("the template is gone: making it anew")
         return _clone(hardware, _template(kernel, hardware, progress), share)
@@ -73,10 +72,10 @@ def _template(kernel: Kernel, hardware: Hardware, progress: Progress) -> str:
     files = [(path, stat(path).st_mtime_ns) for path in (hardware.kernel, hardware.modules)]
     key = content_key(qemu_identity(), hardware, files)
     home = os.path.join(cache_dir("templates"), f"{kernel.release}-{key}")
-    if _whole(home):
+    if intact(home):
         return use(home)
     with locked(f"template-{kernel.release}"):
-        if not _whole(home):
+        if not intact(home):
             prune(cache_dir("templates"))
             progress(f"booting {kernel.release} once, as the template of its clones")
             with publish(home) as scratch:
@@ -110,8 +109,3 @@ def _await_migration(monitor: Monitor) -> None:
             break
         time.sleep(0.002)
     raise LabError("QEMU could not write or read a template", remedy="delete templates/ in the lab's cache")
-
-
-def _whole(home: str) -> bool:
-    manifest: Manifest | None = read_manifest(home)
-    return manifest is not None and not manifest.damage(home)

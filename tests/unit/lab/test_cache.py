@@ -22,9 +22,9 @@ def published(tmp_path: Path) -> Path:
 
 
 def _damage(home: Path) -> str:
-    manifest = cache.read_manifest(str(home))
-    assert manifest is not None
-    return manifest.damage(str(home))
+    manifest, damage = cache.check(str(home))
+    assert (manifest is None) == bool(damage)
+    return damage
 
 
 def test_an_intact_directory_has_no_damage(published: Path) -> None:
@@ -60,7 +60,13 @@ def test_a_missing_file(published: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"facts": {}, "files": {"x": 1}}', '{"facts": 3}'])
 def test_a_manifest_that_cannot_be_read(published: Path, text: str) -> None:
     (published / "manifest.json").write_text(text)
-    assert cache.read_manifest(str(published)) is None
+    assert _damage(published) == "its manifest cannot be read"
+    assert not cache.intact(str(published))
+
+
+def test_what_is_not_there_is_not_damaged(tmp_path: Path) -> None:
+    assert cache.check(str(tmp_path / "image")) == (None, "")
+    assert not cache.intact(str(tmp_path / "image"))
 
 
 def test_a_failed_publication_leaves_nothing_and_keeps_what_was_there(published: Path) -> None:

@@ -87,9 +87,10 @@ def test_a_package_that_is_not_what_the_index_says_is_refused(mirror: Path) -> N
         archive.fetch(best)
 
 
-def test_a_mirror_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_mirror_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LKM_LAB_MIRROR", f"file://{tmp_path}/none")
     with pytest.raises(LabError, match="mirror") as caught:
-        kernels.get_kernel("6.1", mirror=f"file://{tmp_path}/none", progress=silent)
+        kernels.get_kernel("6.1", progress=silent)
     assert "\n" not in str(caught.value)
 
 

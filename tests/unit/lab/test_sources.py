@@ -38,6 +38,11 @@ Components: main universe
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_mirror_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LKM_LAB_MIRROR", raising=False)
+
+
 def _root(tmp_path: Path, **files: str) -> Root:
     for name, text in files.items():
         stem, _, suffix = name.rpartition("_")
@@ -78,14 +83,14 @@ def test_one_line_format() -> None:
 
 def test_mirror_and_security_come_from_the_machine(tmp_path: Path) -> None:
     root = _root(tmp_path, debian_sources=DEB822)
-    assert find_mirror("", root) == Mirror(
+    assert find_mirror(root) == Mirror(
         "http://mirror.example/debian", "http://security.example/debian-security"
     )
 
 
 def test_security_is_beside_the_archive_when_the_sources_do_not_say(tmp_path: Path) -> None:
     root = _root(tmp_path, sources_list="deb http://m.example/debian trixie main\n")
-    assert find_mirror("", root).security == "http://m.example/debian-security"
+    assert find_mirror(root).security == "http://m.example/debian-security"
 
 
 def test_a_third_party_with_a_debian_codename_is_not_the_mirror(tmp_path: Path) -> None:
@@ -94,16 +99,17 @@ def test_a_third_party_with_a_debian_codename_is_not_the_mirror(tmp_path: Path) 
         aaa_list="deb [signed-by=/k.gpg] https://vendor.example/apt bookworm main\n",
         debian_sources=DEB822,
     )
-    assert find_mirror("", root).archive == "http://mirror.example/debian"
+    assert find_mirror(root).archive == "http://mirror.example/debian"
 
 
 @pytest.mark.parametrize("files", [{}, {"ubuntu_sources": UBUNTU}], ids=["none", "ubuntu"])
 def test_without_a_debian_mirror_the_remedy_is_to_name_one(tmp_path: Path, files: dict[str, str]) -> None:
     with pytest.raises(LabError, match="LKM_LAB_MIRROR") as caught:
-        find_mirror("", _root(tmp_path, **files))
+        find_mirror(_root(tmp_path, **files))
     assert "\n" not in str(caught.value)
 
 
-def test_an_explicit_mirror_wins(tmp_path: Path) -> None:
-    mirror = find_mirror("http://x.example/debian/", _root(tmp_path, debian_sources=DEB822))
+def test_an_explicit_mirror_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LKM_LAB_MIRROR", "http://x.example/debian/")
+    mirror = find_mirror(_root(tmp_path, debian_sources=DEB822))
     assert mirror == Mirror("http://x.example/debian", "http://x.example/debian-security")
