@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 from lkm.errors import LkmError
 from lkm.names import ModuleName
 from lkm.root import Root
-from lkm.system.files import list_directory, read_text
+from lkm.system.files import process_ids, read_text
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners
 from lkm.system.snapshot import AsyncEntry, LoadedModule
@@ -73,8 +73,8 @@ def _entries(memory: KernelMemory) -> list[_Entry]:
 def _worker_stacks(root: Root) -> list[str]:
     """The stacks of live workers that are in an asynchronous call."""
     stacks = []
-    for pid in list_directory(root.join("/proc")):
-        if pid.isdigit() and (read_text(root.join(f"/proc/{pid}/comm")) or "").startswith("kworker"):
+    for pid in process_ids(root):
+        if (read_text(root.join(f"/proc/{pid}/comm")) or "").startswith("kworker"):
             stack = read_text(root.join(f"/proc/{pid}/stack")) or ""
             if _RUNNER in stack:
                 stacks.append(stack)

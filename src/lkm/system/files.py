@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-__all__ = ["list_directory", "read_bytes", "read_link", "read_number", "read_text"]
+from lkm.root import Root
+
+__all__ = ["list_directory", "process_ids", "read_bytes", "read_link", "read_number", "read_text"]
 
 _CHUNK = 1 << 16
 
@@ -65,3 +67,8 @@ def list_directory(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except OSError:
         return []
+
+
+def process_ids(root: Root) -> list[int]:
+    """The processes of /proc, by number."""
+    return sorted(int(name) for name in list_directory(root.join("/proc")) if name.isdigit())

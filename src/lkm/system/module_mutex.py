@@ -18,6 +18,7 @@ from lkm.system.files import read_text
 from lkm.system.kernel_tasks import KernelTask, find_task
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.snapshot import MutexState
+from lkm.system.tasks import parse_frames
 
 __all__ = ["read_module_mutex"]
 
@@ -25,6 +26,8 @@ _FLAGS = 0x7
 _SAMPLES = 5
 _HOLDERS = ("module", "m_start", "m_next", "m_show", "klp_", "ftrace", "kprobe", "trace", "bpf", "jump_label")
 """Parts of the names of functions that hold it, or call one that does (5.10 to 7.x)."""
+_TAKERS = {"m_start", "load_module", "add_unformed_module", "module_patient_check_exists", "free_module"}
+"""Functions that take it, and sleep for no other reason before they give it back (kernel/module/main.c, 6.1)."""
 _MAX_WAITERS = 1 << 12
 _PAUSE = 0.01
 """Seconds between two samples: a load holds the mutex for microseconds, several times."""
@@ -35,8 +38,10 @@ def read_module_mutex(
 ) -> Optional[MutexState]:
     """The state of module_mutex, or None where it cannot be read (no such symbol, as without KALLSYMS_ALL).
 
-    It is held if at each sample the same task owned it. `owner_pid` is None if that task exits or is gone, and
-    also if by its stack (below `root`) the task at that address now is one that has nothing to do with modules.
+    It is held if at each sample the same task owned it. `owner_pid` is None if that task exits or is gone. The
+    memory of a dead owner is soon given to a new task, often to one that waits for the mutex, such as our own
+    reader of /proc/modules: so it is None too where the list of waiters or the task's stack (below `root`)
+    tells that the task at that address cannot hold it.
     """
     try:
         mutex = memory.symbol("module_mutex")
@@ -54,7 +59,7 @@ def read_module_mutex(
     except LkmError as error:
         memory.note_error("module_mutex", error)
         return None
-    if task is not None and task.alive and _is_elsewhere(root, task):
+    if task is not None and task.alive and _cannot_hold(root, task):
         return MutexState(held=True)
     if task is None or not task.alive:
         return MutexState(held=True, owner_command=task.command if task else "")
@@ -66,10 +71,17 @@ def _owner_offset(memory: KernelMemory) -> int:
     return memory.offset("mutex", "owner", "rtmutex.owner") if memory.has_types else 0
 
 
-def _is_elsewhere(root: Root, task: KernelTask) -> bool:
-    """Whether the thread sleeps where nobody holds module_mutex. A thread that runs has no stack to tell."""
+def _cannot_hold(root: Root, task: KernelTask) -> bool:
+    """Whether the thread sleeps far from modules, or where it waits for the mutex.
+
+    A thread that runs has no stack to tell.
+    """
     stack = read_text(root.join(f"/proc/{task.tid}/stack")) or ""
-    return bool(stack) and not any(word in stack for word in _HOLDERS)
+    if not any(word in stack for word in _HOLDERS):
+        return bool(stack)
+    names = [frame.function for frame in parse_frames(stack)]
+    inner = next((name for name in names if "mutex_lock" not in name and "schedule" not in name), "")
+    return inner in _TAKERS or inner.endswith("sys_delete_module")
 
 
 def _owner(memory: KernelMemory, mutex: int, address: int) -> Optional[KernelTask]:

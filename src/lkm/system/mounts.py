@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lkm.names import ModuleName, module_name
 from lkm.root import Root
 from lkm.system.device_numbers import DeviceOwners
-from lkm.system.files import list_directory, read_link, read_text
+from lkm.system.files import process_ids, read_link, read_text
 from lkm.system.snapshot import LoadedModule, Mount, Registration, RegistrationKind
 
 __all__ = ["REMOTE_TYPES", "MountEntry", "mounts_of", "parse_mountinfo", "read_mount_entries"]
@@ -68,7 +68,7 @@ def read_mount_entries(root: Root) -> list[MountEntry]:
     """The mounts of every mount namespace that the caller may look into, each through its first process."""
     found: list[MountEntry] = []
     seen = set()
-    for pid in sorted(int(name) for name in list_directory(root.join("/proc")) if name.isdigit()):
+    for pid in process_ids(root):
         namespace = read_link(root.join(f"/proc/{pid}/ns/mnt"))
         if not namespace or namespace in seen:
             continue

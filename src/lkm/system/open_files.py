@@ -15,7 +15,7 @@ from typing import Optional
 from lkm.names import ModuleName
 from lkm.root import Root
 from lkm.system.device_numbers import DeviceOwners
-from lkm.system.files import list_directory, read_bytes, read_link, read_text
+from lkm.system.files import list_directory, process_ids, read_bytes, read_link, read_text
 from lkm.system.mounts import REMOTE_TYPES, parse_mountinfo
 from lkm.system.snapshot import OpenFile, Registration, RegistrationKind
 
@@ -39,7 +39,7 @@ def read_open_files(
     """The descriptors of every process (of one's own only, without root) that lead to a module."""
     remote = _remote_prefixes(root)
     found = []
-    for pid in _processes(root):
+    for pid in process_ids(root):
         directory = root.join(f"/proc/{pid}/fd")
         for name in list_directory(directory):
             path = read_link(f"{directory}/{name}")
@@ -61,7 +61,7 @@ def read_mappings(root: Root, owners: DeviceOwners, paths: Mapping[str, ModuleNa
     """
     remote = _remote_prefixes(root)
     found: dict[tuple[int, str], OpenFile] = {}
-    for pid in _processes(root):
+    for pid in process_ids(root):
         data = read_bytes(root.join(f"/proc/{pid}/maps")) or b""
         if not any(node in data for node in _NODES):
             continue
@@ -108,10 +108,6 @@ def _remote_prefixes(root: Root) -> tuple[str, ...]:
     return tuple(
         entry.mount_point.rstrip("/") + "/" for entry in entries if entry.fstype.startswith(REMOTE_TYPES)
     )
-
-
-def _processes(root: Root) -> list[int]:
-    return sorted(int(name) for name in list_directory(root.join("/proc")) if name.isdigit())
 
 
 def _command(root: Root, pid: int) -> str:

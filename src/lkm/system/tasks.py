@@ -17,11 +17,11 @@ from lkm.errors import KernelCallError, ParseError
 from lkm.formats.stack import parse_stack
 from lkm.root import Root
 from lkm.system.calls import syscall_numbers
-from lkm.system.files import list_directory, read_bytes, read_link, read_text
+from lkm.system.files import list_directory, process_ids, read_bytes, read_link, read_text
 from lkm.system.module_call import ModuleCall, read_module_call
 from lkm.system.snapshot import LoadedModule, ModuleState, Task, TaskFrame
 
-__all__ = ["LOADER_FUNCTIONS", "read_frames", "read_tasks", "waits_for_module_mutex", "why_no_stacks"]
+__all__ = ["LOADER_FUNCTIONS", "parse_frames", "read_tasks", "waits_for_module_mutex", "why_no_stacks"]
 
 LOADER_FUNCTIONS = frozenset(
     (
@@ -106,7 +106,7 @@ def why_no_stacks(root: Root) -> str:
     return ""
 
 
-def read_frames(text: str, modules: Iterable[LoadedModule] = ()) -> tuple[TaskFrame, ...]:
+def parse_frames(text: str, modules: Iterable[LoadedModule] = ()) -> tuple[TaskFrame, ...]:
     """The frames of a /proc/PID/stack, innermost first; lines that are none are left out.
 
     A bare address, as of code whose symbols are gone, is its own symbol (`0x…`), and is looked up in the
@@ -141,8 +141,8 @@ def waits_for_module_mutex(root: Root, tid: int) -> bool:
 
     None of these functions sleeps for another reason between lock and unlock (kernel/module/main.c, 6.1).
     """
-    frames = read_frames(read_text(root.join(f"/proc/{tid}/stack")) or "")
-    symbols = [frame.symbol.split(".", 1)[0] for frame in frames]
+    frames = parse_frames(read_text(root.join(f"/proc/{tid}/stack")) or "")
+    symbols = [frame.function for frame in frames]
     inner = next((name for name in symbols if "mutex_lock" not in name and "schedule" not in name), "")
     return inner in _TAKE_MUTEX or inner.endswith("sys_delete_module")
 
@@ -163,13 +163,13 @@ class _Look:
     def take(self) -> dict[_Key, Task]:
         """Every thread that matters at this moment."""
         found = {}
-        for process in list_directory(self._root.join("/proc")):
-            if not process.isdigit() or int(process) == self._own:
+        for process in process_ids(self._root):
+            if process == self._own:
                 continue
             for thread in list_directory(self._root.join(f"/proc/{process}/task")):
                 base = self._root.join(f"/proc/{process}/task/{thread}")
                 stat = _read_stat(f"{base}/stat")
-                task = self._read(base, int(process), int(thread), stat) if stat else None
+                task = self._read(base, process, int(thread), stat) if stat else None
                 if stat and task:
                     found[task.pid, task.tid, stat.start] = task
         return found
@@ -182,7 +182,7 @@ class _Look:
     def _read(self, base: str, pid: int, tid: int, stat: _Stat) -> Optional[Task]:
         kernel = bool(stat.flags & _PF_KTHREAD)
         text = read_text(f"{base}/stack")
-        stack = read_frames(text or "", self._modules)
+        stack = parse_frames(text or "", self._modules)
         name = _call_in(stack)
         arguments: tuple[int, ...] = ()
         if not kernel and (name or not stack):
@@ -223,10 +223,10 @@ class _Look:
         return (found, tuple(_hex(word) for word in words[1:7])) if found else (name, ())
 
     def _matters(self, base: str, stack: tuple[TaskFrame, ...]) -> bool:
-        if any(frame.module or frame.symbol.split(".", 1)[0] in LOADER_FUNCTIONS for frame in stack):
+        if any(frame.module or frame.function in LOADER_FUNCTIONS for frame in stack):
             return True
         # m_start is also the name of the readers of /proc/mounts and /proc/PID/maps.
-        if any(frame.symbol.split(".", 1)[0] == "m_start" for frame in stack):
+        if any(frame.function == "m_start" for frame in stack):
             names = list_directory(f"{base}/fd")
             return any(read_link(f"{base}/fd/{name}").endswith("/proc/modules") for name in names)
         return False
@@ -249,7 +249,7 @@ def _read_stat(path: str) -> Optional[_Stat]:
 def _call_in(stack: tuple[TaskFrame, ...]) -> str:
     """The system call that a stack ends in: `__do_sys_…`, `__x64_sys_…`, `__arm64_sys_…`, `__se_sys_…`."""
     for frame in stack:
-        _, found, name = frame.symbol.split(".", 1)[0].partition("sys_")
+        _, found, name = frame.function.partition("sys_")
         if found and name in _CALLS:
             return name
     return ""

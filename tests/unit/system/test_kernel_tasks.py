@@ -140,6 +140,11 @@ def test_the_stack_of_the_owner_tells_a_new_task(kernel: FakeKernel, tree: Tree)
     for stack, pid in (
         ("[<0>] do_wait+0x1/0x2\n[<0>] kernel_wait4+0x1/0x2\n", None),
         ("[<0>] msleep+0x1/0x2\n[<0>] free_module+0x1/0x2\n", 42),
+        ("[<0>] m_start+0x1a/0x30\n[<0>] seq_read_iter+0x1/0x2\n", None),
+        ("[<0>] __mutex_lock.constprop.0+0x1/0x2\n[<0>] load_module+0x1/0x2\n", None),
+        ("[<0>] __do_sys_delete_module.constprop.0+0x1b9/0x310\n", None),
+        ("[<0>] demo_exit+0x18/0x20 [demo]\n[<0>] __do_sys_delete_module.constprop.0+0x1b9/0x310\n", 42),
+        ("[<0>] demo_init+0x26/0x1000 [demo]\n[<0>] do_init_module+0x4a/0x220\n", 42),
         ("", 42),
     ):
         tree.write("/proc/42/stack", stack)

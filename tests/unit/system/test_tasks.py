@@ -11,7 +11,7 @@ import pytest
 
 from lkm.names import ModuleName
 from lkm.system.snapshot import LoadedModule, MemoryRange, ModuleState, TaskFrame
-from lkm.system.tasks import read_frames, read_tasks, waits_for_module_mutex, why_no_stacks
+from lkm.system.tasks import parse_frames, read_tasks, waits_for_module_mutex, why_no_stacks
 from tests.builders import make_module
 from tests.unit.system.trees import Tree
 
@@ -178,7 +178,7 @@ def test_frames() -> None:
         "garbage\n"
         "[<0>] ret_from_fork+0x22/0x30\n"
     )
-    assert [(frame.symbol, frame.module) for frame in read_frames(text, [module])] == [
+    assert [(frame.symbol, frame.module) for frame in parse_frames(text, [module])] == [
         ("demo_work", "demo"),
         ("0xffffffffc0000010", "demo"),
         ("0xffffffffc1000010", None),
