@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Process 1 of a guest: runs commands for the host, which talks to it over a virtio-serial port.
 
-Runs inside the guest; standard library only. A frame is one line of JSON, then as many raw bytes as its
-`size` says. From the host: `adopt` (set the clock, stir the random pool, mount the disks), `run`, `input`,
-`resize`. To the host: `ready`, `started`, `out`, `exit`.
+Runs inside the guest, with `lkm.lab.port` and the standard library. From the host: `adopt` (set the clock,
+stir the random pool, mount the disks), `run`, `input`, `resize`. To the host: `ready`, `started`, `out`, `exit`.
 
 Commands here oops, hang in the kernel for ever and leave children that hold their pipes. So nothing waits
 for the end of a pipe: a command is over when its own process is, plus DRAIN seconds; and one that survives
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import os
 import selectors
 import signal
@@ -25,7 +23,8 @@ import termios
 import time
 from typing import Any, Callable
 
-PORT_NAME = "lkm.agent"
+from lkm.lab.port import PORT_NAME, Port
+
 DRAIN = 0.2
 """Seconds for which output is still collected after the end of a command."""
 
@@ -66,39 +65,6 @@ class Job:
         self.input_ends = False
         self.status: int | None = None
         self.timed_out = False
-
-
-class Port:
-    """The frames on the port."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._buffer = bytearray()
-
-    def fill(self) -> bool:
-        """Read what is there; False when no host is connected."""
-        data = os.read(self.descriptor, 1 << 16)
-        self._buffer += data
-        return bool(data)
-
-    def take(self) -> tuple[dict[str, Any], bytes] | None:
-        """The next whole frame, if it has arrived."""
-        end = self._buffer.find(b"\n")
-        if end < 0:
-            return None
-        header: dict[str, Any] = json.loads(self._buffer[:end])
-        stop = end + 1 + int(header.get("size", 0))
-        if len(self._buffer) < stop:
-            return None
-        payload = bytes(self._buffer[end + 1 : stop])
-        del self._buffer[:stop]
-        return header, payload
-
-    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        """Write one frame; blocks while the host does not read."""
-        data = memoryview(json.dumps({**header, "size": len(payload)}).encode() + b"\n" + payload)
-        while data:
-            data = data[os.write(self.descriptor, data) :]
 
 
 class Agent:
@@ -164,17 +130,26 @@ class Agent:
         self._report(int(header["id"]), 0, "")
 
     def _do_run(self, header: dict[str, Any], payload: bytes) -> None:
+        number, argv = int(header["id"]), [str(word) for word in header["argv"]]
+        try:
+            process, master = start_command(
+                argv,
+                environment=header.get("env"),
+                background=bool(header.get("background")),
+                terminal=bool(header.get("terminal")),
+                wants_input=bool(payload) or bool(header.get("more_input")),
+            )
+        except OSError as error:
+            code = 127 if isinstance(error, FileNotFoundError) else 126
+            self._report(number, code, f"lab: cannot run {argv[0]}: {error.strerror}\n")
+            return
         timeout = float(header.get("timeout") or 0)
-        self._start(
-            int(header["id"]),
-            [str(word) for word in header["argv"]],
-            deadline=time.monotonic() + timeout if timeout else 0.0,
-            environment=header.get("env"),
-            background=bool(header.get("background")),
-            terminal=bool(header.get("terminal")),
-            data=payload,
-            input_ends=not header.get("more_input"),
-        )
+        job = Job(number, process, time.monotonic() + timeout if timeout else 0.0)
+        job.input_ends = not header.get("more_input")
+        self._jobs[process.pid] = job
+        self._port.send({"event": "started", "id": number, "pid": process.pid})
+        self._connect(job, master)
+        self._feed(job, payload)
 
     def _do_input(self, header: dict[str, Any], payload: bytes) -> None:
         job = self._find(header)
@@ -191,45 +166,10 @@ class Agent:
     def _find(self, header: dict[str, Any]) -> Job | None:
         return next((job for job in self._jobs.values() if job.number == header["id"]), None)
 
-    def _start(
-        self,
-        number: int,
-        argv: list[str],
-        *,
-        deadline: float,
-        environment: dict[str, str] | None = None,
-        background: bool = False,
-        terminal: bool = False,
-        data: bytes = b"",
-        input_ends: bool = True,
-    ) -> None:
-        pipe = subprocess.PIPE
-        wants_input = bool(data) or not input_ends
-        out = subprocess.DEVNULL if background else pipe
-        master, slave = os.openpty() if terminal else (-1, -1)
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=slave if terminal else (pipe if wants_input else subprocess.DEVNULL),
-                stdout=slave if terminal else out,
-                stderr=slave if terminal else out,
-                env={**ENVIRONMENT, **(environment or {})},
-                cwd="/share" if os.path.isdir("/share") else "/",
-                start_new_session=True,
-                # The agent has one thread, so running Python between fork and exec is sound.
-                preexec_fn=_take_terminal if terminal else None,  # noqa: PLW1509
-            )
-        except OSError as error:
-            code = 127 if isinstance(error, FileNotFoundError) else 126
-            self._report(number, code, f"lab: cannot run {argv[0]}: {error.strerror}\n")
-            return
-        finally:
-            if slave >= 0:
-                os.close(slave)
-        job = Job(number, process, deadline)
-        self._jobs[process.pid] = job
-        self._port.send({"event": "started", "id": number, "pid": process.pid})
-        if terminal:
+    def _connect(self, job: Job, master: int) -> None:
+        """Watch the output of a command that has started, and keep the end of its input."""
+        process = job.process
+        if master >= 0:
             self._collect(job, master, 1)
             job.input = os.dup(master)
         for stream, file in ((1, process.stdout), (2, process.stderr)):
@@ -240,8 +180,6 @@ class Agent:
             job.input = os.dup(process.stdin.fileno())
             process.stdin.close()
             os.set_blocking(job.input, False)
-        job.input_ends = input_ends
-        self._feed(job, data)
 
     def _collect(self, job: Job, descriptor: int, stream: int) -> None:
         os.set_blocking(descriptor, False)
@@ -344,6 +282,39 @@ class Agent:
         if complaint:
             self._port.send({"event": "out", "id": number, "stream": 2}, complaint.encode())
         self._port.send({"event": "exit", "id": number, "code": code, "timed_out": False})
+
+
+def start_command(
+    argv: list[str],
+    *,
+    environment: dict[str, str] | None,
+    background: bool,
+    terminal: bool,
+    wants_input: bool,
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a command: its process, and our end of its terminal (-1 without one). Raises OSError."""
+    out = subprocess.DEVNULL if background else subprocess.PIPE
+    master, slave = os.openpty() if terminal else (-1, -1)
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=slave if terminal else (subprocess.PIPE if wants_input else subprocess.DEVNULL),
+            stdout=slave if terminal else out,
+            stderr=slave if terminal else out,
+            env={**ENVIRONMENT, **(environment or {})},
+            cwd="/share" if os.path.isdir("/share") else "/",
+            start_new_session=True,
+            # The agent has one thread, so running Python between fork and exec is sound.
+            preexec_fn=_take_terminal if terminal else None,  # noqa: PLW1509
+        )
+    except OSError:
+        if master >= 0:
+            os.close(master)
+        raise
+    finally:
+        if slave >= 0:
+            os.close(slave)
+    return process, master
 
 
 def _take_terminal() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The host's end of the agent's port: frames out, frames in, sorted by request.
 
-A frame is a line of JSON and then `size` raw bytes; `lkm.lab.agent` has the other end.
+`lkm.lab.agent` has the other end, `lkm.lab.port` says what a frame is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from lkm.lab.port import encode_frame
 
 __all__ = ["Channel", "Frame"]
 
@@ -67,7 +69,7 @@ class Channel:
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
         """Send one frame; a dead guest is noticed by the reader, not here."""
-        data = json.dumps({**header, "size": len(payload)}).encode() + b"\n" + payload
+        data = encode_frame(header, payload)
         with self._send_lock:
             try:
                 self._connection.sendall(data)

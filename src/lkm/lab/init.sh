@@ -27,5 +27,5 @@ hostname lab
 ip link set lo up
 ulimit -c 0
 echo 7 >/proc/sys/kernel/printk
-exec /usr/bin/python3 -sS /usr/lib/lkm-lab/agent.py
+PYTHONPATH=/usr/lib/lkm-lab exec /usr/bin/python3 -sS -m lkm.lab.agent
 echo "lab: the agent did not start"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lkm.errors import LabError
+from lkm.lab.port import PORT_NAME
 from lkm.lab.process import find_tool
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Hardware:
         backend = f"memory-backend-file,mem-path={self.ram},share={_on(self.ram_shared)}"
         if not self.ram:
             backend = "memory-backend-ram"
-        # 6.12 under TCG dies at random with cmpxchg16b (QEMU 7.2).
+        # TCG (seen with QEMU 7.2): newer kernels die at random with cmpxchg16b, and none needs it.
         cpu = "max,-cx16" if self.accelerator == "tcg" else "host"
         disk = "driver=file,read-only=on,locking=off"
         return [
@@ -63,7 +64,7 @@ class Hardware:
             "-blockdev", f"driver=file,locking=off,node-name=share,filename={_escape(self.share)}",
             "-device", "virtio-blk-pci,drive=share,addr=6",
             "-device", "virtio-serial-pci,addr=7",
-            "-device", "virtserialport,chardev=agent,name=lkm.agent",
+            "-device", f"virtserialport,chardev=agent,name={PORT_NAME}",
             *(["-incoming", "defer"] if self.incoming else []),
         ]  # fmt: skip
 

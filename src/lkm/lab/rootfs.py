@@ -44,7 +44,7 @@ EXTRA_LIBRARIES = ("libzstd.so.1", "liblzma.so.5", "libz.so.1")
 
 DIRECTORIES = (
     "boot", "dev", "etc", "mnt", "proc", "root", "run", "share", "sys", "tmp", "usr/bin", "usr/lib/lkm",
-    "usr/lib/lkm-lab", "usr/lib/modules", "usr/lib64", "usr/local/bin", "usr/local/sbin", "usr/sbin",
+    "usr/lib/lkm-lab/lkm/lab", "usr/lib/modules", "usr/lib64", "usr/local/bin", "usr/local/sbin", "usr/sbin",
     "var/lib",
 )  # fmt: skip
 LKM_SCRIPT = """\
@@ -54,6 +54,9 @@ sys.path[0] = "/usr/lib/lkm"
 from lkm.__main__ import main
 sys.exit(main())
 """
+AGENT = ("agent.py", "port.py")
+"""What the agent is made of; it runs before lkm itself is there."""
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -65,14 +68,8 @@ def guest_python() -> str:
 
 def base_initramfs(progress: Progress) -> str:
     """The path of the initramfs in the cache; made if the agent, the interpreter or a tool has changed."""
-    inputs = [
-        guest_python(),
-        find_tool("busybox"),
-        find_tool("kmod"),
-        f"{HERE}/agent.py",
-        f"{HERE}/init.sh",
-        __file__,
-    ]
+    sources = [f"{HERE}/{name}" for name in (*AGENT, "init.sh")]
+    inputs = [guest_python(), find_tool("busybox"), find_tool("kmod"), *sources, __file__]
     key = content_key(
         sys.version, *((path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in inputs)
     )
@@ -100,7 +97,8 @@ def _fill(stage: str) -> None:
         os.symlink(f"usr/{name}", os.path.join(stage, name))
     _add_tools(stage)
     _add_python(stage)
-    shutil.copyfile(f"{HERE}/agent.py", f"{stage}/usr/lib/lkm-lab/agent.py")
+    for name in AGENT:
+        shutil.copyfile(f"{HERE}/{name}", f"{stage}/usr/lib/lkm-lab/lkm/lab/{name}")
     _write(f"{stage}/init", _read(f"{HERE}/init.sh"), mode=0o755)
     _write(f"{stage}/usr/local/bin/lkm", LKM_SCRIPT, mode=0o755)
     if os.path.isdir("/lib/terminfo"):

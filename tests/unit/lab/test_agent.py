@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lkm.lab import agent as agent_module
 from lkm.lab.channel import Channel, Frame
+from lkm.lab.port import Port
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_the_background_reports_a_pid_and_no_output(channel: Channel) -> None:
 def test_a_frame_in_pieces() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        port = agent_module.Port(theirs.fileno())
+        port = Port(theirs.fileno())
         for piece in (b'{"do": "run", "si', b'ze": 3}\nab'):
             ours.sendall(piece)
             assert port.fill()
