@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from lkm.errors import LkmError, NeedsRoot
 from lkm.formats.compression import Compression, compression_of
-from lkm.formats.elf import machine_name
-from lkm.formats.module import ModuleFile, parse_module
+from lkm.formats.elf import Machine
+from lkm.formats.module import parse_module
 from lkm.names import ModuleName
 from lkm.root import Root
 from lkm.system.calls import CallResult, finit_module, init_module
@@ -18,7 +18,7 @@ from lkm.system.load_trace import LoadTrace
 
 __all__ = ["LoadResult", "load_file"]
 
-MACHINES = {"x86_64": 62, "aarch64": 183}
+_MACHINES = {"x86_64": (Machine.X86_64,), "aarch64": (Machine.AARCH64,)}
 
 
 class LoadResult(NamedTuple):
@@ -39,8 +39,7 @@ def load_file(root: Root, path: str, params: str, *, seconds: float) -> LoadResu
     machine.
     """
     data = _read(path)
-    module = parse_module(data, name=path)
-    _check_machine(module, path)
+    module = parse_module(data, name=path, machines=_MACHINES.get(os.uname().machine))
     if os.geteuid() != 0:
         raise NeedsRoot(f"{path}: loading needs CAP_SYS_MODULE", remedy="run it as root")
     with KmsgTail(root) as tail, LoadTrace(root, module.name) as trace:
@@ -59,13 +58,3 @@ def _read(path: str) -> bytes:
         raise LkmError(
             f"{path} cannot be read: {error.strerror}", remedy="name a module file (.ko)"
         ) from error
-
-
-def _check_machine(module: ModuleFile, path: str) -> None:
-    here = os.uname().machine
-    expected = MACHINES.get(here)
-    if expected is not None and module.machine != expected:
-        raise LkmError(
-            f"{path} is built for {machine_name(module.machine)}, this machine is {here}",
-            remedy="take a build for this architecture",
-        )
