@@ -6,12 +6,18 @@ from __future__ import annotations
 import os
 from typing import NewType
 
-__all__ = ["MAX_NAME", "ModuleName", "module_name", "module_name_from_path"]
+__all__ = ["MAX_NAME", "NAME_OFFSET", "NAME_SIZE", "ModuleName", "module_name", "module_name_from_path"]
 
 ModuleName = NewType("ModuleName", str)
 
-MAX_NAME = 55
-"""Longest name on 64-bit kernels: MODULE_NAME_LEN (64 - sizeof(unsigned long)) less the NUL."""
+NAME_SIZE = 56
+"""Bytes of a name with its NUL on 64-bit kernels: MODULE_NAME_LEN, 64 - sizeof(unsigned long)."""
+
+MAX_NAME = NAME_SIZE - 1
+"""Longest name, in bytes."""
+
+NAME_OFFSET = 24
+"""Of `struct module.name` on 64-bit kernels: after `state` (padded to 8) and `list` (16)."""
 
 
 def module_name(text: str) -> ModuleName:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lkm.formats.elf import SHN_ABS, SHN_UNDEF, Elf, Section, Symbol
 
-__all__ = ["Export", "read_exports"]
+__all__ = ["Export", "parse_exports"]
 
 _KSYMTAB, _CRC, _NAMESPACE, _FLAGS = "__ksymtab_", "__crc_", "__kstrtabns_", "__flags_"
 _GPL_ONLY = 1  # bit of a byte in __kflagstab, which replaces the _gpl tables in 7.x
@@ -29,7 +29,7 @@ class Export(NamedTuple):
     namespace: str
 
 
-def read_exports(elf: Elf) -> tuple[Export, ...]:
+def parse_exports(elf: Elf) -> tuple[Export, ...]:
     """The exports in the order of the symbol table; empty for a stripped file."""
     tables: dict[str, str] = {}
     others: dict[str, Symbol] = {}

@@ -24,19 +24,17 @@ from lkm.formats.elf import (
     machine_name,
     parse_elf,
 )
-from lkm.formats.exports import Export, read_exports
+from lkm.formats.exports import Export, parse_exports
 from lkm.formats.modinfo import ModInfo, parse_modinfo
 from lkm.formats.modversions import Version, parse_ext_versions, parse_versions
 from lkm.formats.notes import find_build_id, parse_notes
 from lkm.formats.signature import ModuleSignature, split_signature
-from lkm.names import ModuleName, module_name, module_name_from_path
+from lkm.names import NAME_OFFSET, NAME_SIZE, ModuleName, module_name, module_name_from_path
 
 __all__ = ["THIS_MODULE", "ModuleError", "ModuleFile", "ThisModule", "parse_module"]
 
 THIS_MODULE = ".gnu.linkonce.this_module"
 BUILD_ID = ".note.gnu.build-id"
-NAME_OFFSET = 24
-"""Of `struct module.name` on 64-bit kernels: after `state` (padded to 8) and `list` (16)."""
 
 
 class ModuleError(ParseError):
@@ -96,11 +94,6 @@ class ModuleFile(NamedTuple):
         """Whether it was built with the kernel, by what it says itself."""
         return self.modinfo.has("intree")
 
-    @property
-    def section_names(self) -> tuple[str, ...]:
-        """In file order, without the null section."""
-        return tuple(section.name for section in self.elf.sections[1:])
-
 
 def parse_module(
     data: bytes | memoryview, *, name: str = "<bytes>", machines: Collection[int] | None = None
@@ -133,7 +126,7 @@ def parse_module(
         machine=elf.machine,
         this_module=_read_this_module(elf, section, own_name),
         versions=_read_versions(elf),
-        exports=read_exports(elf),
+        exports=parse_exports(elf),
         imports=tuple(symbol.name for symbol in undefined),
         weak_imports=tuple(symbol.name for symbol in undefined if symbol.bind == STB_WEAK),
         build_id=find_build_id(parse_notes(notes.data, name=f"{name}: {BUILD_ID}")) if notes else None,
@@ -160,7 +153,7 @@ def _check_foreign(elf: Elf, machines: Collection[int] | None) -> None:
 
 
 def _embedded_name(section: Section) -> str:
-    raw = bytes(section.data[NAME_OFFSET : NAME_OFFSET + 56])
+    raw = bytes(section.data[NAME_OFFSET : NAME_OFFSET + NAME_SIZE])
     return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 

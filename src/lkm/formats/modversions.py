@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lkm.errors import ParseError
+from lkm.names import MAX_NAME, NAME_SIZE
 
 __all__ = [
     "ENTRY_SIZE",
@@ -22,9 +23,6 @@ __all__ = [
     "parse_versions",
     "render_versions",
 ]
-
-NAME_SIZE = 56
-"""MODULE_NAME_LEN: 64 less an unsigned long of 8 bytes, the NUL included."""
 
 _ENTRY = struct.Struct(f"<Q{NAME_SIZE}s")
 ENTRY_SIZE = _ENTRY.size
@@ -84,7 +82,7 @@ def render_versions(versions: Iterable[Version]) -> bytes:
     made = bytearray()
     for version in versions:
         raw = version.name.encode()
-        if len(raw) >= NAME_SIZE or b"\0" in raw:
-            raise ModVersionsError(f"__versions: {version.name!r} does not fit in {NAME_SIZE - 1} bytes")
+        if len(raw) > MAX_NAME or b"\0" in raw:
+            raise ModVersionsError(f"__versions: {version.name!r} does not fit in {MAX_NAME} bytes")
         made += _ENTRY.pack(version.crc, raw)
     return bytes(made)

@@ -15,10 +15,7 @@ from lkm.errors import KernelCallError, NoLoadableModules
 from lkm.system.child import run_in_child
 
 __all__ = [
-    "IGNORE_MODVERSIONS",
-    "IGNORE_VERMAGIC",
     "O_NONBLOCK",
-    "O_TRUNC",
     "CallResult",
     "delete_module",
     "finit_module",
@@ -26,11 +23,7 @@ __all__ = [
     "syscall_numbers",
 ]
 
-IGNORE_MODVERSIONS = 1
-IGNORE_VERMAGIC = 2
 O_NONBLOCK = os.O_NONBLOCK
-O_TRUNC = os.O_TRUNC
-"""delete_module: force, where the kernel has CONFIG_MODULE_FORCE_UNLOAD."""
 
 _NUMBERS = {
     "x86_64": {"init_module": 175, "finit_module": 313, "delete_module": 176},

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
+from lkm.names import NAME_SIZE
 from lkm.root import Root
 from lkm.system.files import read_number, read_text
 from lkm.system.kallsyms import hidden_error
@@ -26,8 +27,6 @@ from lkm.system.snapshot import Layout, LoadedModule, ModuleState, Proof, RawMod
 
 __all__ = ["LayoutReading", "prove", "read_layout", "read_raw"]
 
-NAME_SIZE = 56
-"""MODULE_NAME_LEN on 64-bit kernels (include/linux/moduleparam.h)."""
 _MAX_PROOFS = 8
 _MAX_SIZE = 1 << 14
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
-from lkm.names import ModuleName
+from lkm.names import MAX_NAME, ModuleName
 from lkm.root import Root
 from lkm.system.files import list_directory, read_number
 from lkm.system.layout import read_raw
@@ -24,7 +24,7 @@ from lkm.system.snapshot import Layout, LoadedModule, MemoryRange, ModuleState, 
 
 __all__ = ["sections_memory", "with_raw"]
 
-_NAME = re.compile(r"[!-\[\]-~]{1,55}")  # printable, and no escape of what is not UTF-8
+_NAME = re.compile(rf"[!-\[\]-~]{{1,{MAX_NAME}}}")  # printable, and no escape of what is not UTF-8
 _MAX_MODULES = 4096
 _MAX_RANGE = 1 << 28
 _PAGE = 4096

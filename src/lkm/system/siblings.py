@@ -113,16 +113,17 @@ def _usable(root: Root, paths: Iterable[str], problems: list[str]) -> Iterator[S
             problems.append(f"{path} cannot be read")
             continue
         try:
-            found = _sibling(path, parse_module(data, name=path))
+            module = parse_module(data, name=path)
         except (LkmError, ParseError) as error:
             problems.append(str(error))
             continue
+        found = _sibling(path, module)
         if found is None:
             problems.append(f"{path} has no init or no exit function")
         elif not found.intree:
             problems.append(f"{path} is out-of-tree")
-        elif found.vermagic.split(" ", 1)[0] != root.release:
-            problems.append(f"{path} is for {found.vermagic.split(' ', 1)[0] or 'an unknown kernel'}")
+        elif module.release != root.release:
+            problems.append(f"{path} is for {module.release or 'an unknown kernel'}")
         else:
             yield found
 
