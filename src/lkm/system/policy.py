@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import os
-import zlib
 from typing import Optional
 
+from lkm.errors import ParseError
+from lkm.formats.compression import decompress
 from lkm.root import Root
 from lkm.system.files import list_directory, read_bytes, read_number, read_text
 from lkm.system.module_list import has_loadable_modules
 from lkm.system.snapshot import Policy
 
-__all__ = ["read_config", "read_policy"]
+__all__ = ["read_config", "read_console_loglevel", "read_policy"]
 
 _CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
+_MAX_CONFIG = 1 << 24
+"""Bytes: a configuration has some 300,000."""
 
 
 def read_policy(root: Root) -> Policy:
@@ -36,8 +39,14 @@ def read_policy(root: Root) -> Policy:
         selinux_enforcing=_flag(root, "/sys/fs/selinux/enforce"),
         panic_on_oops=_flag(root, "/proc/sys/kernel/panic_on_oops"),
         panic_on_warn=_flag(root, "/proc/sys/kernel/panic_on_warn"),
-        console_loglevel=_console_loglevel(root),
+        console_loglevel=read_console_loglevel(root),
     )
+
+
+def read_console_loglevel(root: Root) -> Optional[int]:
+    """The level below which messages go to the console; None if it cannot be read."""
+    words = (read_text(root.join("/proc/sys/kernel/printk")) or "").split()
+    return int(words[0]) if words and words[0].isdigit() else None
 
 
 def read_config(root: Root) -> dict[str, str]:
@@ -53,13 +62,12 @@ def read_config(root: Root) -> dict[str, str]:
         f"/lib/modules/{release}/build/.config",
     ):
         data = read_bytes(root.join(path))
-        if data and path.endswith(".gz"):
-            try:
-                data = zlib.decompress(data, 31)
-            except zlib.error:
-                continue
-        if data:
-            return _parse_config(data.decode("utf-8", "backslashreplace"))
+        try:
+            text = decompress(data or b"", name=path, limit=_MAX_CONFIG)
+        except ParseError:
+            continue
+        if text:
+            return _parse_config(text.decode("utf-8", "backslashreplace"))
     return {}
 
 
@@ -130,11 +138,6 @@ def _loadpin(root: Root) -> Optional[bool]:
     """Whether LoadPin enforces: `enforce` since 4.20, `enabled` before."""
     found = _flag(root, "/proc/sys/kernel/loadpin/enforce")
     return _flag(root, "/proc/sys/kernel/loadpin/enabled") if found is None else found
-
-
-def _console_loglevel(root: Root) -> Optional[int]:
-    words = (read_text(root.join("/proc/sys/kernel/printk")) or "").split()
-    return int(words[0]) if words and words[0].isdigit() else None
 
 
 def _ima_appraises(root: Root, config: dict[str, str]) -> Optional[bool]:
