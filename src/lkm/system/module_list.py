@@ -79,8 +79,10 @@ def read_module_rows(root: Root, *, seconds: float = PROC_SECONDS) -> ModuleRows
             break
         time.sleep(0.02)
     names = [*in_proc, *sorted(set(in_sysfs) - set(in_proc))]
+    listed = bool(loadable and not error)
+    sections = os.path.exists(root.join("/proc/kallsyms"))
     rows = tuple(
-        _merge(root, name, in_proc.get(name), in_sysfs.get(name), listed=bool(loadable and not error))
+        _merge(root, name, in_proc.get(name), in_sysfs.get(name), listed=listed, sections=sections)
         for name in names
     )
     return ModuleRows(rows, error, loadable)
@@ -122,16 +124,21 @@ def _state(proc: ProcModule) -> str:
 
 
 def _merge(
-    root: Root, name: ModuleName, proc: Optional[ProcModule], state: Optional[str], *, listed: bool
+    root: Root,
+    name: ModuleName,
+    proc: Optional[ProcModule],
+    state: Optional[str],
+    *,
+    listed: bool,
+    sections: bool,
 ) -> ModuleRow:
     """What sysfs says, completed by /proc/modules; the size is that of /proc/modules, as lsmod has it.
 
-    `listed`: /proc/modules was read, so a module that it lacks is not in the kernel's list.
+    `listed`: /proc/modules was read, so a module that it lacks is not in the kernel's list. `sections`: a whole
+    module has them in sysfs; without CONFIG_KALLSYMS none has.
     """
     base = root.join(f"/sys/module/{name}")
-    present = state is not None and (  # without CONFIG_KALLSYMS no module has `sections`
-        os.path.exists(f"{base}/sections") or not os.path.exists(root.join("/proc/kallsyms"))
-    )
+    present = state is not None and (not sections or os.path.exists(f"{base}/sections"))
     refcnt = read_number(f"{base}/refcnt") if state is not None else None
     taints = read_text(f"{base}/taint") if state is not None else None
     holders = tuple(module_name(entry) for entry in list_directory(f"{base}/holders"))
