@@ -54,17 +54,20 @@ def run_in_child(
     parent's file descriptors but `keep`, so whoever waits for the end of our output is not held by it.
 
     After the deadline the child gets SIGKILL, unless `kill` is False because it is meant to go on, and is
-    left alone: one that sleeps in state D does not die, and must not be waited for. Raises OSError if the
-    system has no process or descriptor left to give.
+    left alone: one that sleeps in state D does not die, and must not be waited for. That the system has no
+    process or descriptor left to give is an `error` too.
     """
     _reap_left()
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        return ChildResult(error=f"no child could be made: {error.strerror}")
     try:
         pid = os.fork()
-    except OSError:
+    except OSError as error:
         os.close(reader)
         os.close(writer)
-        raise
+        return ChildResult(error=f"no child could be made: {error.strerror}")
     if pid == 0:
         _work(function, writer, name, keep)
     os.close(writer)

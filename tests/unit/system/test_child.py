@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -64,16 +65,19 @@ def test_deadline_kills() -> None:
 
 def test_deadline_without_kill_leaves_it_to_go_on() -> None:
     reader, writer = os.pipe()
+    gate, opener = os.pipe()
 
     def work() -> None:
-        time.sleep(0.4)
+        os.read(gate, 1)
         os.write(writer, b"done")
 
-    result = run_in_child(work, seconds=0.1, name="test", kill=False, keep=(writer,))
+    result = run_in_child(work, seconds=0.1, name="test", kill=False, keep=(writer, gate))
     os.close(writer)
     assert result.timed_out
+    os.write(opener, b"x")
     assert os.read(reader, 10) == b"done"
-    os.close(reader)
+    for handle in (reader, gate, opener):
+        os.close(handle)
     os.waitpid(result.pid, 0)
 
 
@@ -91,11 +95,28 @@ def test_child_that_is_left_holds_no_descriptor_of_ours() -> None:
 
 
 def test_children_that_were_left_are_reaped_later() -> None:
-    left = run_in_child(lambda: time.sleep(0.3), seconds=0.05, name="test", kill=False)
-    time.sleep(0.6)
+    gate, opener = os.pipe()
+    left = run_in_child(lambda: os.read(gate, 1), seconds=0.05, name="test", kill=False, keep=(gate,))
+    os.write(opener, b"x")
+    os.waitid(os.P_PID, left.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is not reaped
     run_in_child(lambda: None, seconds=10, name="test")
+    os.close(gate)
+    os.close(opener)
     with pytest.raises(ChildProcessError):
         os.waitpid(left.pid, os.WNOHANG)
+
+
+def test_no_descriptor_left_is_an_answer() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        result = run_in_child(lambda: 1, seconds=10, name="test")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not result.ok
+    assert result.error == "no child could be made: Too many open files"
 
 
 def test_child_has_its_own_session_and_name() -> None:
