@@ -18,7 +18,6 @@ __all__ = ["Activity", "Role", "activity_of", "waits_for"]
 REMOVAL = ("__do_sys_delete_module", "__se_sys_delete_module", "__x64_sys_delete_module",
            "__arm64_sys_delete_module", "free_module")  # fmt: skip
 INIT = ("do_init_module", "do_one_initcall")
-LOAD = ("load_module", *INIT)
 
 # Where a load sleeps that waits for another one: for the name, in add_unformed_module (until 6.3) or
 # module_patient_check_exists (since 6.4); for a symbol of a coming module, in resolve_symbol_wait; for the
@@ -44,6 +43,7 @@ class Role(Enum):
     REMOVER = "remover"
     MAYBE_REMOVER = "maybe-remover"
     INSIDE = "inside"
+    MAYBE_INSIDE = "maybe-inside"
 
 
 class Activity(NamedTuple):
@@ -63,6 +63,8 @@ def activity_of(snapshot: Snapshot, module: LoadedModule) -> Activity:
 
 
 def _role(task: Task, module: LoadedModule) -> Role | None:
+    if task.unreadable:
+        return _UNREADABLE[module.state]
     inside = task.is_in(module.name)
     if _is_removing(task):
         certain, perhaps = Role.REMOVER, Role.MAYBE_REMOVER
@@ -74,9 +76,18 @@ def _role(task: Task, module: LoadedModule) -> Role | None:
         return Role.INSIDE if inside else None
     if _subject(task) == module.name or (not task.subject and inside):
         return certain
-    if not task.subject and all(frame.module is None for frame in task.stack):
+    if not task.subject:
         return perhaps
     return Role.INSIDE if inside else None
+
+
+_UNREADABLE = {
+    ModuleState.LIVE: Role.MAYBE_INSIDE,
+    ModuleState.COMING: Role.MAYBE_LOADER,
+    ModuleState.GOING: Role.MAYBE_REMOVER,
+    ModuleState.UNFORMED: Role.MAYBE_LOADER,
+}
+"""What a task that spins in the kernel may be doing."""
 
 
 def _subject(task: Task) -> ModuleName:
@@ -95,8 +106,8 @@ def _is_waiting(task: Task) -> bool:
     """Asleep in the loader itself: what runs an init or a notifier has deeper frames."""
     if task.has_frame(*INIT) or task.state == "R":
         return False
-    deepest = next((frame for frame in task.stack if _plain(frame.symbol) not in SLEEPING), None)
-    return deepest is not None and deepest.module is None and _plain(deepest.symbol) in WAITING
+    deepest = next((frame for frame in task.stack if frame.function not in SLEEPING), None)
+    return deepest is not None and deepest.module is None and deepest.function in WAITING
 
 
 def waits_for(task: Task, module: LoadedModule) -> str:
@@ -111,7 +122,3 @@ def waits_for(task: Task, module: LoadedModule) -> str:
     if not task.subject:
         return "its name or one of its symbols, perhaps"
     return ""
-
-
-def _plain(symbol: str) -> str:
-    return symbol.split(".", 1)[0]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from lkm.diagnosis.activity import Activity, Role, waits_for
 from lkm.diagnosis.events import event_of
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Holder, HolderKind
+from lkm.diagnosis.references import idle_refcnt
 from lkm.names import ModuleName
 from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Snapshot, Task
 
@@ -67,6 +68,8 @@ def state_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
         findings.append(_unformed_finding(activity))
     elif activity.by(Role.REMOVER):
         findings.append(_exit_finding(module, activity))
+    elif _still_loading(module, activity):
+        findings.append(_init_finding(module, activity))
     if not module.in_sysfs and module.state is not ModuleState.UNFORMED:
         findings.append(
             Finding(
@@ -77,6 +80,13 @@ def state_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
             )
         )
     return findings
+
+
+def _still_loading(module: LoadedModule, activity: Activity) -> bool:
+    """A LIVE module may have its loader still: do_init_module sets the state, then waits for asynchronous calls,
+    and gives the reference of the load back last."""
+    held = module.refcnt != idle_refcnt(module)
+    return bool(activity.by(Role.LOADER) or (held and activity.by(Role.MAYBE_LOADER)))
 
 
 def _init_finding(module: LoadedModule, activity: Activity) -> Finding:
@@ -101,8 +111,10 @@ def _init_finding(module: LoadedModule, activity: Activity) -> Finding:
 
 
 def _exit_finding(module: LoadedModule, activity: Activity) -> Finding:
-    live = activity.by(Role.REMOVER)
-    perhaps = activity.by(Role.MAYBE_REMOVER) if module.state is ModuleState.GOING else ()
+    """A load whose init has failed takes its module out by itself: it is GOING, and its loader is at it."""
+    going = module.state is ModuleState.GOING
+    live = activity.by(Role.REMOVER, Role.LOADER, Role.WAITER) if going else activity.by(Role.REMOVER)
+    perhaps = activity.by(Role.MAYBE_REMOVER, Role.MAYBE_LOADER) if going else ()
     if live or perhaps:
         task = (live or perhaps)[0]
         return Finding(
@@ -143,7 +155,7 @@ def _unformed_finding(activity: Activity) -> Finding:
 def waiter_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
     """Loads that wait for this one: neither its loader nor its remover, but they wake when it changes. One
     that waits while it makes this module itself is told with the state."""
-    if module.state is ModuleState.UNFORMED:
+    if module.state in (ModuleState.UNFORMED, ModuleState.GOING):
         return []
     return [
         Finding(

@@ -49,11 +49,13 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         *_thread_findings(module, activity),
         *registered_findings(snapshot, module),
     ]
-    if any(finding.code in EDITABLE for finding in findings):
+    edited = any(finding.code in EDITABLE for finding in findings)
+    if edited:
         findings += edit_policy_findings(snapshot.policy)
         findings = _with_unseen(snapshot, findings)
     decision = decide(snapshot, module, activity, findings)
-    covered = exit_runs(module) or decision.verdict is Verdict.REFUSE
+    covered = decision.verdict is Verdict.REFUSE or (exit_runs(module) and not edited)
+    dark = NOT_SCANNED if not exit_runs(module) else ()
     return Diagnosis(
         module=name,
         state=module.state.value,
@@ -63,7 +65,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         remedy=decision.remedy,
         findings=tuple(findings),
         exit_runs=exit_runs(module),
-        not_scanned=() if covered else (*NOT_SCANNED, *snapshot.notes),
+        not_scanned=() if covered else (*dark, *snapshot.notes),
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Verdict
-from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot
+from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot, Task
 
 __all__ = ["EDITABLE", "Decision", "decide", "exit_runs"]
 
@@ -25,8 +25,9 @@ EDITABLE = (C.INIT_DIED, C.EXIT_DIED, C.NO_EXIT, C.REFCNT_CORRUPT, C.UNEXPLAINED
 
 def exit_runs(module: LoadedModule) -> bool:
     """Whether a removal would run the module's own exit: where it crashed, or init never finished, it must
-    not; where only the count is wrong, it must."""
-    return module.state is ModuleState.LIVE and not module.permanent
+    not; where only the count is wrong, it must. One whose pointer was cleared does not, whatever else it shows."""
+    exits = module.raw is None or module.raw.exit != 0
+    return module.state is ModuleState.LIVE and not module.permanent and exits
 
 
 class Decision(NamedTuple):
@@ -63,10 +64,10 @@ def decide(snapshot: Snapshot, module: LoadedModule, activity: Activity, finding
 def _runs_on(snapshot: Snapshot, module: LoadedModule, activity: Activity) -> Decision | None:
     """What would kill the machine at once, where no exit stops it. (Where one runs, that is its business; a
     thread that may hold a reference has been told as a holder.)"""
-    for task in activity.by(Role.INSIDE):
+    for task in activity.by(Role.INSIDE, Role.MAYBE_INSIDE):
         return Decision(
             Verdict.REFUSE,
-            f"{task.kind} {task.command} (pid {task.tid}) runs in it, and would return into freed code",
+            f"{task.kind} {task.command} (pid {task.tid}) {_runs(task)}, and would return into freed code",
             f"make it leave the module, or end pid {task.tid}",
         )
     for item in snapshot.registrations:
@@ -77,6 +78,10 @@ def _runs_on(snapshot: Snapshot, module: LoadedModule, activity: Activity) -> De
                 "only the module's own code can cancel it; restart when you can",
             )
     return None
+
+
+def _runs(task: Task) -> str:
+    return "spins in the kernel, perhaps in it" if task.unreadable else "runs in it"
 
 
 def _dangling(findings: list[Finding], *, sound: bool) -> list[Finding]:

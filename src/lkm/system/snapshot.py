@@ -115,9 +115,12 @@ class Task(NamedTuple):
     state     letter of /proc/PID/stat (R, S, D, …); zombies and dead tasks are never listed
     kernel    a kernel thread
     call      `init_module`, `finit_module`, `delete_module` or "" (/proc/PID/syscall)
-    subject   name of the module which that call is about, where it could be read (its arguments), else ""
+    subject   name of the module which that call is about, where its arguments could be read, else ""
+    subject_guess  what its command line seems to be about, where they could not; it confirms, and excludes nothing
     subject_imports  symbols that the module being loaded imports, where its file could be read
     stack     innermost frame first
+    unreadable  it spun in the kernel at every sample, where neither stack nor call can be read (the unwinder
+              takes no task that is on another CPU, arch/x86/kernel/unwind_orc.c)
     """
 
     pid: int
@@ -130,6 +133,8 @@ class Task(NamedTuple):
     call: str = ""
     subject: str = ""
     subject_imports: tuple[str, ...] = ()
+    subject_guess: str = ""
+    unreadable: bool = False
 
     @property
     def kind(self) -> str:
@@ -292,6 +297,7 @@ class Policy(NamedTuple):
     ima_appraises_modules: Optional[bool] = None
     loadpin: Optional[bool] = None
     selinux_enforcing: Optional[bool] = None
+    cfi: Optional[bool] = None
     panic_on_oops: Optional[bool] = None
     panic_on_warn: Optional[bool] = None
     console_loglevel: Optional[int] = None

@@ -9,6 +9,7 @@ from lkm.diagnosis.diagnose import diagnose, without_module
 from lkm.diagnosis.findings import Certainty, Diagnosis, FindingCode, HolderKind, Verdict
 from lkm.system.snapshot import (
     AsyncEntry,
+    LoadedModule,
     ModuleState,
     Mount,
     MutexState,
@@ -84,12 +85,61 @@ def test_a_live_loader_refuses(task: object, certainty: Certainty) -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        make_task("msleep", "y_init [y]", *LOADING),
+        make_task("msleep", "y_init [y]", *LOADING, subject="y"),
         make_task("msleep", *LOADING, call="finit_module", subject="y"),
     ],
 )
 def test_the_live_loader_of_another_module_says_nothing_of_this_one(task: object) -> None:
     assert codes(ask(make_snapshot(make_module("x", COMING), tasks=(task,)))) == ["init-died"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"subject_guess": "y"}])
+def test_a_loader_of_which_it_is_not_known_whose_it_is_refuses(fields: dict[str, str]) -> None:
+    """modprobe y may be loading x, on which y depends; and x may have called into y."""
+    task = make_task("msleep", "y_register [y]", *LOADING, call="finit_module", **fields)
+    found = ask(make_snapshot(make_module("x", COMING), tasks=(task,)))
+    assert (codes(found), found.verdict) == (["init-running"], Verdict.REFUSE)
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        (make_module("x", COMING), "init-running"),
+        (make_module("x", GOING), "exit-running"),
+        (make_module("x", permanent=True), "no-exit"),
+    ],
+)
+def test_a_task_that_spins_in_the_kernel_may_be_in_the_module(module: LoadedModule, code: str) -> None:
+    spinning = make_task(state="R", unreadable=True)
+    found = ask(make_snapshot(module, tasks=(spinning,)))
+    assert (codes(found), found.verdict) == ([code], Verdict.REFUSE)
+    assert ask(make_snapshot(make_module("x"), tasks=(spinning,))).verdict is Verdict.REMOVABLE
+
+
+def test_a_live_module_whose_loader_has_not_returned_is_in_use_by_it() -> None:
+    """do_init_module: LIVE, then async_synchronize_full, and the load's reference last."""
+    loader = make_task("async_synchronize_full", *LOADING, call="finit_module", subject="x")
+    found = ask(make_snapshot(make_module("x", extra=1), tasks=(loader,)))
+    assert codes(found)[0] == "init-running"
+    assert found.verdict is Verdict.REFUSE
+
+
+@pytest.mark.parametrize("inner", ["synchronize_rcu", "load_module"])
+def test_a_going_module_whose_loader_takes_it_out_has_not_died(inner: str) -> None:
+    """A failed init: do_init_module sets GOING, and frees the module itself."""
+    loader = make_task(inner, "load_module", call="finit_module", subject="x")
+    found = ask(make_snapshot(make_module("x", GOING), tasks=(loader,)))
+    assert (codes(found), found.verdict) == (["exit-running"], Verdict.REFUSE)
+
+
+def test_a_module_whose_exit_pointer_was_cleared_has_no_exit_to_run() -> None:
+    """Edited, and then not removed: what it registered would dangle."""
+    cleared = make_module("x")
+    assert cleared.raw is not None
+    cleared = cleared._replace(raw=cleared.raw._replace(init=0, exit=0))
+    left = make_registration(RegistrationKind.MISC, "left", "x")
+    assert ask(make_snapshot(cleared)).verdict is Verdict.REMOVABLE
+    assert ask(make_snapshot(cleared, registrations=(left,))).verdict is Verdict.CRASH
 
 
 def test_a_waiter_for_the_name_is_not_its_loader() -> None:
