@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from lkm.lab.process import PACKAGES
 from lkm.rescue.rescue import Outcome
 
 REPOSITORY = Path(__file__).parents[2]
+ACTIONS = ["demo", "run", "shell", "kernels", "build"]
+"""Of `lkm lab`."""
+
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in
              sorted((REPOSITORY / "docs").glob("*.md")))]  # fmt: skip
 
@@ -80,7 +85,7 @@ def test_every_command_has_its_help(command: str, capsys: pytest.CaptureFixture[
     assert f"usage: lkm {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("action", ["demo", "run", "shell", "kernels", "build"])
+@pytest.mark.parametrize("action", ACTIONS)
 def test_every_action_of_the_lab_has_its_help(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lab", action, "--help"]) == 0
     assert f"usage: lkm lab {action}" in capsys.readouterr().out
@@ -123,9 +128,40 @@ def test_the_manual_documents_no_option_that_is_not_there(command: str) -> None:
     assert set(table) - {"-o"} <= options_of(command)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/manual.md"])
+@pytest.mark.parametrize("name", [*DOCUMENTS, "src/lkm/lab/faults/README.md"])
 def test_documents_name_only_commands_that_are_there(name: str) -> None:
     assert set(re.findall(r"`lkm ([a-z]+)", text_of(name))) <= set(COMMANDS)
+
+
+def strings_of(path: Path) -> Iterator[str]:
+    """The strings of a source file, docstrings left out; what an f-string fills in is called NAME."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    passed_over: set[ast.AST] = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            passed_over.update(node.values)
+            values = (part.value if isinstance(part, ast.Constant) else "NAME" for part in node.values)
+            yield "".join(map(str, values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed_over:
+            yield node.value
+
+
+SOURCES = sorted((REPOSITORY / "src/lkm").rglob("*.py"))
+PROSE = {"at", "reads"}
+"""What follows where lkm is spoken of ("see lkm at work") and not called."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_a_message_names_only_commands_and_options_that_are_there(path: Path) -> None:
+    """A remedy that cannot be typed is none."""
+    for text in strings_of(path):
+        for command, rest in re.findall(r"\blkm ([a-z]+)((?: (?:--[a-z-]+|[a-z]+|[A-Z]+))*)", text):
+            if command in PROSE:
+                continue
+            assert command in COMMANDS, text
+            assert set(re.findall(r"--[a-z][a-z-]+", rest)) <= options_of(command), text
+            if command == "lab":
+                assert set(re.findall(r"^ ([a-z]+)", rest)) <= set(ACTIONS), text
 
 
 def test_readme_and_contributing_name_only_targets_that_are_there() -> None:
