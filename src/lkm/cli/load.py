@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from lkm.cli.arguments import seconds
 from lkm.cli.messages import messages_as_objects, render_messages
 from lkm.diagnosis.messages import explain_errno, init_result
 from lkm.errors import UsageError
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="its init does its work and returns an error on purpose: no failure",
     )
     parser.add_argument(
-        "--init-wait", metavar="S", type=float, default=30.0, help="seconds that init may take (30)"
+        "--init-wait", metavar="S", type=seconds, default=30.0, help="seconds that init may take (30)"
     )
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 

@@ -56,6 +56,9 @@ def run(argv: Sequence[str]) -> int:
         # The reader went away (`lkm list | head`): nobody is left to tell, at interpreter exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"lkm: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("lkm: interrupted", file=sys.stderr)
         return 130

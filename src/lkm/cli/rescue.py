@@ -12,6 +12,7 @@ import json
 import sys
 from typing import Any
 
+from lkm.cli.arguments import seconds
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
@@ -40,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
     )
     parser.add_argument(
-        "--exit-wait", metavar="S", type=float, default=10.0, help="seconds that an exit may take (10)"
+        "--exit-wait", metavar="S", type=seconds, default=10.0, help="seconds that an exit may take (10)"
     )
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 

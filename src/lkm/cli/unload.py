@@ -9,8 +9,9 @@ import os
 import sys
 from typing import NamedTuple
 
+from lkm.cli.arguments import seconds
 from lkm.cli.messages import messages_as_objects, render_messages
-from lkm.cli.render import wants_colour
+from lkm.cli.render import plain, wants_colour
 from lkm.cli.why import as_object, render_diagnosis
 from lkm.diagnosis.findings import FindingCode, Verdict
 from lkm.names import module_name
@@ -28,10 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `lkm unload`."""
     parser.add_argument("name", metavar="NAME", help="the module to remove")
     parser.add_argument(
-        "--wait", metavar="S", type=float, default=0.0, help="seconds to wait for references to go"
+        "--wait", metavar="S", type=seconds, default=0.0, help="seconds to wait for references to go"
     )
     parser.add_argument(
-        "--exit-wait", metavar="S", type=float, default=30.0, help="seconds its exit may take (30)"
+        "--exit-wait", metavar="S", type=seconds, default=30.0, help="seconds its exit may take (30)"
     )
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = render_messages(result.messages, loglevel)
     if result.removal is None:
         lines += render_diagnosis(result.diagnosis, colour=wants_colour(sys.stdout))
-    print("\n".join([*lines, f"{name}: {ending.text}"]))
+    print("\n".join([*lines, f"{plain(name)}: {ending.text}"]))
     return ending.code
 
 

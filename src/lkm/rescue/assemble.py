@@ -50,7 +50,7 @@ class HelperAnswer(NamedTuple):
 
 def decode_answer(errno: int) -> HelperAnswer:
     """The helper's answer from the errno of its load. Any other errno is the kernel's: it did not run."""
-    if errno == 125:
+    if errno == 2400:
         return HelperAnswer(HelperOutcome.WRITTEN)
     if errno == 1024:
         return HelperAnswer(HelperOutcome.MUTEX_HELD)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lkm.diagnosis.findings import Verdict
+from lkm.rescue.helper import MACHINES
 from lkm.rescue.plan import Plan, Step
 from lkm.rescue.planner import HELPER_SYMBOLS
 from lkm.system.snapshot import LoadedModule, Policy, Snapshot
@@ -31,6 +32,7 @@ def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator
     yield from _privilege(snapshot.policy)
     yield from _verdicts(plan, force=force)
     if any(step.edits for step in plan.steps) or any(_wants_edits(step) for step in plan.steps):
+        yield from _architecture(snapshot)
         yield from _sibling(snapshot)
         yield from _layout(snapshot)
         for step in plan.steps:
@@ -58,6 +60,20 @@ def _wants_edits(step: Step) -> bool:
     return step.verdict in (Verdict.SAFE, Verdict.LEAKS) or (
         step.verdict is Verdict.CRASH and not step.exit_runs
     )
+
+
+def _architecture(snapshot: Snapshot) -> Iterator[Refusal]:
+    if snapshot.machine not in MACHINES:
+        yield Refusal(
+            f"there is no helper for {snapshot.machine}, only for {', '.join(MACHINES)}",
+            "diagnosis and plain removal work here too",
+        )
+    if snapshot.policy.cfi:
+        yield Refusal(
+            "this kernel checks the type of every function that it calls by pointer (CONFIG_CFI), and the helper's "
+            "init carries no such type",
+            "restart when you can",
+        )
 
 
 def _sibling(snapshot: Snapshot) -> Iterator[Refusal]:
@@ -134,6 +150,12 @@ def _target(snapshot: Snapshot, step: Step) -> Iterator[Refusal]:
         yield Refusal(
             f"at {module.address:#x} stands {module.raw.name!r}, not {step.module}",
             "do not edit a kernel that is not understood",
+        )
+    if step.hides_exports and module.exports and module.raw.num_syms is None:
+        yield Refusal(
+            f"{step.module} exports {module.exports[0]}, and it is not known where they are counted: a load "
+            "that waits for it could build on it",
+            "restart when you can; a kernel with BTF tells that",
         )
     yield from _stray_edits(snapshot, module, step)
 

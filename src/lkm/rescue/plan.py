@@ -61,6 +61,11 @@ class Step(NamedTuple):
     edits: tuple[Edit, ...] = ()
 
     @property
+    def hides_exports(self) -> bool:
+        """Whether it makes a half-made module LIVE for a moment, in which nobody may build on it."""
+        return any(edit.field == "state" for edit in self.writes)
+
+    @property
     def writes(self) -> tuple[Edit, ...]:
         """The edits that change something."""
         return tuple(edit for edit in self.edits if edit.kind is not EditKind.CHECK)
@@ -101,7 +106,7 @@ class Plan(NamedTuple):
         hint = "make one with lkm rescue NAME --dry-run --json"
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ParseError(f"{name}: not JSON ({error})", remedy=hint) from error
         if isinstance(data, dict) and isinstance(data.get("plan"), dict):
             data = data["plan"]

@@ -53,7 +53,7 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool =
         struct_size=sibling.size if sibling else 0,
         sibling=sibling.path if sibling else "",
         build_id=sibling.build_id if sibling else "",
-        warnings=_warnings(snapshot, edits=needed),
+        warnings=_warnings(snapshot, steps, edits=needed),
         sibling_crc=sibling.crc if sibling else None,
     )
 
@@ -81,7 +81,7 @@ def _symbols(snapshot: Snapshot) -> dict[str, int]:
     return {name: snapshot.symbols[name] for name in wanted if snapshot.symbols.get(name)}
 
 
-def _warnings(snapshot: Snapshot, *, edits: bool) -> tuple[str, ...]:
+def _warnings(snapshot: Snapshot, steps: list[Step], *, edits: bool) -> tuple[str, ...]:
     policy = snapshot.policy
     warnings = []
     if policy.panic_on_oops:
@@ -94,6 +94,14 @@ def _warnings(snapshot: Snapshot, *, edits: bool) -> tuple[str, ...]:
             warnings.append(
                 "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
             )
+    if policy.selinux_enforcing and edits:
+        warnings.append("SELinux is enforcing: it may refuse the helper")
+    dead_init = any(FindingCode.INIT_DIED.value in step.findings for step in steps)
+    if dead_init and snapshot.symbols.get("idem_hash"):
+        warnings.append(
+            "the file whose load died must not be loaded by finit_module(2) again until a restart (insmod, modprobe "
+            "and lkm load use that): its entry in idem_hash dangles (idempotent_init_module, since 6.5)"
+        )
     return tuple(warnings)
 
 
@@ -131,7 +139,7 @@ def _plan_edits(layout: Layout | None, module: LoadedModule, diagnosis: Diagnosi
         ]
     else:
         writes = edit.clear_init() if diagnosis.has(FindingCode.NO_EXIT) else []
-        if raw.refcnt != IDLE_RAW:
+        if diagnosis.has(FindingCode.UNEXPLAINED_REFERENCES, FindingCode.REFCNT_CORRUPT):
             writes.append(edit.reset_refcnt())
     if not writes:
         return ()

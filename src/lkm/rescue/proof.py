@@ -30,8 +30,11 @@ def is_crash(line: str) -> bool:
     return any(mark in line for mark in CRASH_MARKS)
 
 
-def prove_gone(after: Snapshot, name: ModuleName, messages: Iterable[str]) -> tuple[Check, ...]:
-    """Look for `name` in a snapshot taken afterwards, and for crashes in the kernel's new messages."""
+def prove_gone(
+    after: Snapshot, name: ModuleName, messages: Iterable[str], *, unread: str = ""
+) -> tuple[Check, ...]:
+    """Look for `name` in a snapshot taken afterwards, and for crashes in the kernel's new messages; `unread`
+    says why messages are missing."""
     module = after.module(name)
     crashes = [line for line in messages if is_crash(line)]
     return (
@@ -45,5 +48,5 @@ def prove_gone(after: Snapshot, name: ModuleName, messages: Iterable[str]) -> tu
             module is None and not after.proc_modules_error,
             after.proc_modules_error,
         ),
-        Check("no new oops", not crashes, crashes[0] if crashes else ""),
+        Check("no new oops", not crashes and not unread, crashes[0] if crashes else unread),
     )

@@ -19,6 +19,7 @@ from lkm.system.snapshot import Snapshot
 __all__ = ["Record", "default_record_path"]
 
 SCHEMA = "lkm.record/1"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 STATE_DIR = "/var/lib/lkm"
 
 
@@ -53,7 +54,7 @@ class Record:
         temporary = f"{self.path}.{os.getpid()}.tmp"
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            handle = os.open(temporary, _NEW_FILE, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 json.dump(self._content, stream, indent=1)
                 stream.write("\n")

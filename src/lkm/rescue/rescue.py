@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis
-from lkm.errors import NoLoadableModules
+from lkm.errors import LkmError, NoLoadableModules
 from lkm.names import ModuleName
 from lkm.rescue.assemble import HelperOutcome
 from lkm.rescue.execute import EditFailure, Removal, RemovalOutcome, execute_edits, execute_removal
@@ -25,6 +25,7 @@ from lkm.rescue.proof import Check, prove_gone
 from lkm.rescue.record import Record
 from lkm.root import Root
 from lkm.system.capture import capture, capture_modules
+from lkm.system.child import run_in_child
 from lkm.system.kmsg import KmsgLine, KmsgTail
 from lkm.system.snapshot import Snapshot
 from lkm.values import encode
@@ -35,6 +36,7 @@ MAX_ROUNDS = 3
 """Plans made for one module: the first, one after its exit died, one more for what came then."""
 MUTEX_TRIES = 20
 MUTEX_PAUSE = 0.1
+LOG_SECONDS = 2.0
 
 
 class Outcome(Enum):
@@ -173,7 +175,10 @@ class _Execution:
 
     def run(self, result: RescueResult) -> RescueResult:
         """Execute, and complete `result` with what came of it."""
-        ending = self._run_steps() or self._prove()
+        try:
+            ending = self._run_steps() or self._prove()
+        except LkmError as error:  # the sibling has gone, or the module itself: say how far it came
+            ending = _Ending(Outcome.FAILED, error.message, error.remedy)
         self._collect()
         return result._replace(
             outcome=ending.outcome,
@@ -186,11 +191,25 @@ class _Execution:
         )
 
     def _run_steps(self) -> _Ending | None:
-        for step in self._plan.steps:
-            ending = self._run_step(self._plan, step)
+        for number, step in enumerate(self._plan.steps):
+            ending = (self._changed(step) if number else None) or self._run_step(self._plan, step)
             if ending is not None:
                 return ending
         return None
+
+    def _changed(self, step: Step) -> _Ending | None:
+        """A later step was planned before the earlier ones were made: it must still be what is to be done."""
+        snapshot = capture(self._root)
+        if snapshot.module(step.module) is None:
+            return _Ending(
+                Outcome.FAILED, f"{step.module} is gone before its turn", "lkm list shows what is left"
+            )
+        now = plan_rescue(snapshot, step.module)
+        if now.steps[-1].edits == step.edits and now.steps[-1].verdict is step.verdict:
+            return None
+        self._later.append(now)
+        reason = f"{step.module} is not as it should be after the others went: {now.steps[-1].reason}"
+        return _Ending(Outcome.STOPPED, reason, f"lkm why {step.module}")
 
     def _run_step(self, plan: Plan, step: Step) -> _Ending | None:
         """One module; None when it is gone."""
@@ -236,7 +255,7 @@ class _Execution:
             after = capture(self._root)
         self._collect()
         lines = [line.text for line in self._messages[self._explained :]]
-        proof = prove_gone(after, self._plan.module, lines)
+        proof = prove_gone(after, self._plan.module, lines, unread=self._tail.note)
         for check in proof:
             if not check.holds:
                 reason = f"not proved: {check.what}: {check.detail}"
@@ -275,8 +294,11 @@ def _record_detail(result: RescueResult) -> dict[str, Any]:
 
 
 def _log_line(text: str) -> None:
-    """A line to the journal, through syslog(3); without a daemon it goes nowhere."""
+    """A line to the journal, through syslog(3). Without a daemon it goes nowhere; one that hangs is left alone."""
     import syslog
 
-    syslog.openlog("lkm", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_NOTICE, text)
+    def log() -> None:
+        syslog.openlog("lkm", syslog.LOG_PID, syslog.LOG_DAEMON)
+        syslog.syslog(syslog.LOG_NOTICE, text)
+
+    run_in_child(log, seconds=LOG_SECONDS, name="lkm-syslog")

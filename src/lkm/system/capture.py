@@ -108,6 +108,9 @@ class _Capture:
         policy = read_policy(root)
         if policy.euid != 0:
             notes.append(f"taken as user {policy.euid}: other users' files, stacks and addresses are hidden")
+        elsewhere = _other_pid_namespace(root)
+        if elsewhere:
+            self._unread.append(Unread(Reader.TASKS, elsewhere))
         if policy.loadable is False:
             notes.append("this kernel has no loadable modules (CONFIG_MODULES is off)")
         listed, proc_error = read_modules(root)
@@ -144,7 +147,7 @@ class _Capture:
             registrations = read_registrations(self._root, None, listed, notes=self._notes)
             return _Kernel(listed, layout, registrations=registrations)
         modules = with_raw(memory, layout.layout, listed, root=self._root) if layout.layout else listed
-        modules = tuple(_with_exports(memory, module) for module in modules)
+        modules = tuple(_with_exports(memory, _as_raw(module)) for module in modules)
         kernel = _Kernel(
             modules=modules,
             layout=layout,
@@ -222,9 +225,18 @@ class _Capture:
         return tuple(decode(kind, item) for item in result.value)
 
 
+def _as_raw(module: LoadedModule) -> LoadedModule:
+    """State and count as its struct module has them, where that was read: what a plan expects is then what was
+    diagnosed, though /sys/module was read a moment before."""
+    if module.raw is None:
+        return module
+    state = ModuleState.of_number(module.raw.state) or module.state
+    return module._replace(state=state, refcnt=module.raw.refcnt - 1)
+
+
 def _with_exports(memory: KernelMemory, module: LoadedModule) -> LoadedModule:
     """A coming module with the names after `__ksymtab_`, which kallsyms has at least until init is done."""
-    if module.state is not ModuleState.COMING:
+    if module.state not in (ModuleState.COMING, ModuleState.GOING):
         return module
     try:
         symbols = memory.symbols.module_symbols(module.name)
@@ -234,6 +246,19 @@ def _with_exports(memory: KernelMemory, module: LoadedModule) -> LoadedModule:
     return module._replace(
         exports=tuple(sorted(name[len(mark) :] for _, name in symbols if name.startswith(mark)))
     )
+
+
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+"""PROC_PID_INIT_INO, include/linux/proc_ns.h: 0xEFFFFFFC."""
+
+
+def _other_pid_namespace(root: Root) -> str:
+    """Why tasks outside are not seen, where this process is in a container's PID namespace; else ""."""
+    try:
+        own = os.readlink(root.join("/proc/self/ns/pid"))
+    except OSError:
+        return ""
+    return "" if own == INITIAL_PID_NAMESPACE else f"those outside of this PID namespace ({own}) are not seen"
 
 
 def _read_builtin(root: Root) -> tuple[ModuleName, ...]:

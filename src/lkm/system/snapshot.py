@@ -35,7 +35,12 @@ class ModuleState(Enum):
     @property
     def number(self) -> int:
         """The value in `struct module`."""
-        return ("live", "coming", "going", "unformed").index(self.value)
+        return list(ModuleState).index(self)
+
+    @classmethod
+    def of_number(cls, number: int) -> Optional[ModuleState]:
+        """The state of that value in `struct module`, None for a value that is none."""
+        return list(cls)[number] if 0 <= number < len(cls) else None
 
 
 class MemoryRange(NamedTuple):
@@ -365,7 +370,7 @@ class Snapshot(NamedTuple):
         """Read back what `to_json` wrote; ParseError says which field does not fit."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ParseError(f"{name}: not JSON ({error})", remedy="record one with lkm snapshot") from error
         if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
             raise ParseError(

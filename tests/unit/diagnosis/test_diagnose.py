@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lkm.diagnosis.diagnose import diagnose, without_module
@@ -94,7 +96,7 @@ def test_the_live_loader_of_another_module_says_nothing_of_this_one(task: object
 
 
 @pytest.mark.parametrize("fields", [{}, {"subject_guess": "y"}])
-def test_a_loader_of_which_it_is_not_known_whose_it_is_refuses(fields: dict[str, str]) -> None:
+def test_a_loader_of_which_it_is_not_known_whose_it_is_refuses(fields: dict[str, Any]) -> None:
     """modprobe y may be loading x, on which y depends; and x may have called into y."""
     task = make_task("msleep", "y_register [y]", *LOADING, call="finit_module", **fields)
     found = ask(make_snapshot(make_module("x", COMING), tasks=(task,)))

@@ -99,7 +99,8 @@ def test_too_many_edits_are_refused() -> None:
 @pytest.mark.parametrize(
     ("errno", "outcome", "edit"),
     [
-        (125, HelperOutcome.WRITTEN, None),
+        (2400, HelperOutcome.WRITTEN, None),
+        (125, HelperOutcome.NOT_RUN, None),
         (1024, HelperOutcome.MUTEX_HELD, None),
         (1280, HelperOutcome.DIFFERS, 0),
         (1283, HelperOutcome.DIFFERS, 3),

@@ -21,7 +21,7 @@
 #
 # The answer, as -errno (lkm.rescue.assemble.HelperAnswer); i is the entry it is about:
 #
-#     125       all written (ECANCELED)
+#     2400      all written
 #     1024      module_mutex is held: nothing done
 #     1280 + i  another value than expected: nothing written
 #     1536 + i  the address cannot be read: nothing written
@@ -80,7 +80,7 @@ check_next:
 write:  lea     rbx, [r15 + ENTRIES]
         xor     r13d, r13d
 write_next:
-        mov     r14d, 125
+        mov     r14d, 2400
         cmp     r13, r12
         jae     unlock
         mov     rax, [rbx + 8]
