@@ -42,9 +42,14 @@ def _write(path: str, text: str) -> None:
     target = path if special else f"{path}.{os.getpid()}.partial"
     try:
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        if not special:
-            os.replace(target, path)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            if not special:
+                os.replace(target, path)
+        except BaseException:
+            if not special:
+                os.unlink(target)
+            raise
     except OSError as error:
         raise LkmError(f"{path}: {error.strerror}") from error

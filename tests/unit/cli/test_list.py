@@ -131,6 +131,24 @@ def test_snapshot_that_cannot_be_written(tree: Tree, capsys: pytest.CaptureFixtu
     assert "/nonexistent/out.json: No such file" in capsys.readouterr().err
 
 
+def test_snapshot_that_finds_no_room_leaves_nothing(tree: Tree, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from lkm.cli.main import run;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); sys.exit(run(sys.argv[1:]))"
+    )
+    target = tmp_path / "out" / "snapshot.json"
+    target.parent.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "snapshot", "-o", str(target), "--root", tree.root.path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"{target}: File too large" in done.stderr
+    assert list(target.parent.iterdir()) == []
+
+
 def test_table_aligns_and_shows_control_characters() -> None:
     lines = table([("a\x1b[31m", "1"), ("long name", "12345")], header=("Name", "Size"), right=(1,))
     assert lines == ["Name        Size", "a\\x1b[31m      1", "long name  12345"]
