@@ -12,7 +12,7 @@ from lkm.diagnosis.messages import explain_errno, init_result
 from lkm.errors import UsageError
 from lkm.root import Root
 from lkm.system.load import LoadResult, load_file
-from lkm.system.policy import read_policy
+from lkm.system.policy import read_console_loglevel
 
 __all__ = ["configure", "run"]
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         (value for value in map(init_result, (m.text for m in result.messages)) if value is not None), None
     )
     outcome, text = _outcome(result, returned, one_shot=arguments.one_shot)
-    loglevel = read_policy(root).console_loglevel
+    loglevel = read_console_loglevel(root)
     if arguments.json:
         print(json.dumps({
             "schema": SCHEMA, "module": result.module, "outcome": outcome, "summary": text,

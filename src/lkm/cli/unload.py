@@ -18,7 +18,7 @@ from lkm.names import module_name
 from lkm.rescue.execute import RemovalOutcome
 from lkm.rescue.unload import UnloadResult, unload
 from lkm.root import Root
-from lkm.system.policy import read_policy
+from lkm.system.policy import read_console_loglevel
 
 __all__ = ["configure", "run"]
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = module_name(arguments.name)
     result = unload(root, name, wait=arguments.wait, exit_seconds=arguments.exit_wait)
     ending = _ending(result)
-    loglevel = read_policy(root).console_loglevel
+    loglevel = read_console_loglevel(root)
     if arguments.json:
         print(json.dumps({
             "schema": SCHEMA, "module": name, "outcome": ending.outcome, "summary": ending.text,

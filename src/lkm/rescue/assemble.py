@@ -17,7 +17,7 @@ from lkm.formats.elfwriter import ABSOLUTE, NewRelocation, NewSection, NewSymbol
 from lkm.formats.modinfo import ModInfo, render_modinfo
 from lkm.formats.module import THIS_MODULE, ModuleFile
 from lkm.formats.modversions import Version, render_versions
-from lkm.names import MAX_NAME
+from lkm.names import MAX_NAME, NAME_OFFSET
 from lkm.rescue.helper import HelperCode
 from lkm.rescue.plan import Edit, EditKind
 
@@ -25,7 +25,6 @@ __all__ = ["HelperAnswer", "HelperOutcome", "assemble_helper", "decode_answer", 
 
 MAX_EDITS = 255
 KINDS = {EditKind.CHECK: 0, EditKind.STORE: 1, EditKind.CMPXCHG: 2}
-NAME_OFFSET = 24  # of struct module's name, on 64-bit kernels
 
 
 class HelperOutcome(Enum):

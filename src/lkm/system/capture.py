@@ -42,7 +42,7 @@ from lkm.system.snapshot import (
     Task,
     Unread,
 )
-from lkm.system.tasks import read_tasks, waits_for_module_mutex, why_no_stacks
+from lkm.system.tasks import read_tasks, why_no_stacks
 from lkm.values import decode, encode
 
 __all__ = ["SYMBOLS", "capture", "capture_modules"]
@@ -153,23 +153,12 @@ class _Capture:
             layout=layout,
             registrations=read_registrations(self._root, memory, modules, notes=self._notes),
             async_entries=read_async_entries(self._root, memory, modules),
-            module_mutex=self._read_mutex(memory),
+            module_mutex=read_module_mutex(self._root, memory),
             open_files=read_served_files(self._root, memory, modules),
             symbols=self._read_symbols(memory),
         )
         self._notes += memory.notes
         return kernel
-
-    def _read_mutex(self, memory: KernelMemory) -> Optional[MutexState]:
-        """The state, with an owner that only seems to live told as dead.
-
-        The task_struct of a dead owner is soon given to a new task; often that is one that waits for the
-        very mutex, such as our own reader of /proc/modules.
-        """
-        found = read_module_mutex(self._root, memory)
-        if found and found.owner_pid is not None and waits_for_module_mutex(self._root, found.owner_pid):
-            return found._replace(owner_pid=None, owner_command="")
-        return found
 
     def _read_symbols(self, memory: KernelMemory) -> dict[str, int]:
         try:

@@ -25,10 +25,14 @@ _IMAGE_BYTES = 1 << 28
 
 
 class ModuleCall(NamedTuple):
-    """The module's name ("" if it could not be found) and the symbols that its file imports."""
+    """The module's name ("" if the arguments do not tell) and the symbols that its file imports.
+
+    guess  what the command line names: modprobe loads other modules before that one
+    """
 
     subject: str = ""
     imports: tuple[str, ...] = ()
+    guess: str = ""
 
 
 def read_module_call(root: Root, task: Task, arguments: tuple[int, ...]) -> ModuleCall:
@@ -44,7 +48,7 @@ def read_module_call(root: Root, task: Task, arguments: tuple[int, ...]) -> Modu
         found = _of_image(_read_file(f"{base}/fd/{arguments[0] & 0xFFFFFFFF}"))
     elif task.call == "init_module" and arguments[1] <= _IMAGE_BYTES:
         found = _of_image(_read_memory(f"{base}/mem", arguments[0], arguments[1]))
-    return found if found.subject else found._replace(subject=_of_command_line(task))
+    return found if found.subject else found._replace(guess=_of_command_line(task))
 
 
 def _of_image(data: Optional[bytes]) -> ModuleCall:

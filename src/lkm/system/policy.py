@@ -33,6 +33,7 @@ def read_policy(root: Root) -> Policy:
         force_unload=_option(config, "CONFIG_MODULE_FORCE_UNLOAD"),
         lockdown=_lockdown(root),
         sig_enforce=_flag(root, "/sys/module/module/parameters/sig_enforce"),
+        cfi=any(config.get(name) == "y" for name in ("CONFIG_CFI_CLANG", "CONFIG_CFI")) if config else None,
         kptr_restrict=_number(root, "/proc/sys/kernel/kptr_restrict"),
         ima_appraises_modules=_ima_appraises(root, config),
         loadpin=_loadpin(root),

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Optional
 
 from lkm.errors import ParseError
-from lkm.names import ModuleName
+from lkm.names import NAME_OFFSET, ModuleName
 from lkm.values import Address, decode, encode
 
 __all__ = [
@@ -277,7 +277,7 @@ class Layout(NamedTuple):
     num_gpl_syms: Optional[int] = None
     state: int = 0
     list: int = 8
-    name: int = 24
+    name: int = NAME_OFFSET
     disagreement: str = ""
     proofs: tuple[Proof, ...] = ()
 

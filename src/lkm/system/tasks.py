@@ -21,7 +21,7 @@ from lkm.system.files import list_directory, process_ids, read_bytes, read_link,
 from lkm.system.module_call import ModuleCall, read_module_call
 from lkm.system.snapshot import LoadedModule, ModuleState, Task, TaskFrame
 
-__all__ = ["LOADER_FUNCTIONS", "parse_frames", "read_tasks", "waits_for_module_mutex", "why_no_stacks"]
+__all__ = ["LOADER_FUNCTIONS", "parse_frames", "read_tasks", "why_no_stacks"]
 
 LOADER_FUNCTIONS = frozenset(
     (
@@ -46,10 +46,11 @@ LOADER_FUNCTIONS = frozenset(
 )
 """Functions of kernel/module and kernel/async.c, 5.10 to 7.x, that make a thread matter here."""
 
-_TAKE_MUTEX = {"m_start", "load_module", "add_unformed_module", "module_patient_check_exists", "free_module"}
 _CALLS = ("finit_module", "init_module", "delete_module")
 _PF_KTHREAD = 0x00200000
 _PAUSE = 0.03  # seconds between two samples
+_SPIN_LOOKS = 10
+"""Looks at a thread that could not be read: in 0.3 s all but one that spins have been somewhere readable."""
 
 
 class _Stat(NamedTuple):
@@ -59,6 +60,7 @@ class _Stat(NamedTuple):
     state: str
     parent: int
     flags: int
+    system_time: int
     start: int
 
 
@@ -89,6 +91,8 @@ def read_tasks(
         time.sleep(_PAUSE)
         for key, task in look.take().items():
             found[key] = _united(found[key], task) if key in found else task
+    if changing or any(module.permanent for module in modules):
+        found.update(look.spinning())
     alive = {key: task for key, task in found.items() if look.is_alive(key)}
     return tuple(alive[key] for key in sorted(alive))
 
@@ -136,17 +140,6 @@ def _hex(text: str) -> int:
         return 0
 
 
-def waits_for_module_mutex(root: Root, tid: int) -> bool:
-    """Whether that thread sleeps where module_mutex is taken, so that it cannot be the one that holds it.
-
-    None of these functions sleeps for another reason between lock and unlock (kernel/module/main.c, 6.1).
-    """
-    frames = parse_frames(read_text(root.join(f"/proc/{tid}/stack")) or "")
-    symbols = [frame.function for frame in frames]
-    inner = next((name for name in symbols if "mutex_lock" not in name and "schedule" not in name), "")
-    return inner in _TAKE_MUTEX or inner.endswith("sys_delete_module")
-
-
 class _Look:
     """One reader of all threads, with what stays the same from sample to sample."""
 
@@ -155,6 +148,7 @@ class _Look:
         self._modules = modules
         self._own = own_pid
         self._calls: dict[tuple[_Key, str], ModuleCall] = {}
+        self._opaque: Optional[dict[_Key, _Stat]] = None
         try:
             self._numbers = {number: name for name, number in syscall_numbers(machine).items()}
         except KernelCallError:
@@ -163,15 +157,40 @@ class _Look:
     def take(self) -> dict[_Key, Task]:
         """Every thread that matters at this moment."""
         found = {}
+        opaque: dict[_Key, _Stat] = {}
         for process in process_ids(self._root):
             if process == self._own:
                 continue
             for thread in list_directory(self._root.join(f"/proc/{process}/task")):
                 base = self._root.join(f"/proc/{process}/task/{thread}")
                 stat = _read_stat(f"{base}/stat")
-                task = self._read(base, process, int(thread), stat) if stat else None
-                if stat and task:
-                    found[task.pid, task.tid, stat.start] = task
+                if stat is None:
+                    continue
+                key = (process, int(thread), stat.start)
+                task = self._read(base, process, int(thread), stat)
+                if task is None:
+                    continue
+                if task.unreadable:
+                    opaque[key] = self._opaque.get(key, stat) if self._opaque is not None else stat
+                else:
+                    found[key] = task
+        # Only what could be read at no look is opaque: a load or removal leaves its call for nothing else.
+        self._opaque = {k: opaque[k] for k in opaque if self._opaque is None or k in self._opaque}
+        return found
+
+    def spinning(self) -> dict[_Key, Task]:
+        """Threads that could not be read at any of many looks, and spent time in the kernel all the while."""
+        for _ in range(_SPIN_LOOKS):
+            if not self._opaque:
+                return {}
+            time.sleep(_PAUSE)
+            self.take()
+        found = {}
+        for key, first in (self._opaque or {}).items():
+            now = _read_stat(self._root.join(f"/proc/{key[0]}/task/{key[1]}/stat"))
+            if now and now.system_time > first.system_time:
+                kernel = bool(now.flags & _PF_KTHREAD)
+                found[key] = Task(key[0], key[1], now.command, now.state, kernel, (), unreadable=True)
         return found
 
     def is_alive(self, key: _Key) -> bool:
@@ -185,8 +204,12 @@ class _Look:
         stack = parse_frames(text or "", self._modules)
         name = _call_in(stack)
         arguments: tuple[int, ...] = ()
+        running = kernel
         if not kernel and (name or not stack):
+            running = read_text(f"{base}/syscall") == "running"
             name, arguments = self._read_syscall(f"{base}/syscall", name)
+        if stat.state == "R" and text == "" and not name and running:
+            return Task(pid, tid, stat.command, stat.state, kernel, (), unreadable=True)
         if not name and stat.parent == self._own:
             return None
         if not name and not self._matters(base, stack):
@@ -204,7 +227,7 @@ class _Look:
         if not name:
             return task
         about = self._about((pid, tid, stat.start), task, arguments)
-        return task._replace(subject=about.subject, subject_imports=about.imports)
+        return task._replace(subject=about.subject, subject_imports=about.imports, subject_guess=about.guess)
 
     def _about(self, key: _Key, task: Task, arguments: tuple[int, ...]) -> ModuleCall:
         """What the call is about, read once: a file of megabytes does not change from sample to sample."""
@@ -240,7 +263,14 @@ def _read_stat(path: str) -> Optional[_Stat]:
     head, _, tail = data.decode("utf-8", "backslashreplace").rpartition(")")
     fields = tail.split()
     try:
-        stat = _Stat(head.partition("(")[2], fields[0], int(fields[1]), int(fields[6]), int(fields[19]))
+        stat = _Stat(
+            head.partition("(")[2],
+            fields[0],
+            int(fields[1]),
+            int(fields[6]),
+            int(fields[12]),
+            int(fields[19]),
+        )
     except (IndexError, ValueError):
         return None
     return None if stat.state in {"Z", "X", "x"} else stat
@@ -271,4 +301,5 @@ def _united(first: Task, later: Task) -> Task:
         call=later.call or first.call,
         subject=later.subject or first.subject,
         subject_imports=later.subject_imports or first.subject_imports,
+        subject_guess=later.subject_guess or first.subject_guess,
     )

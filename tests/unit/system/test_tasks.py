@@ -11,7 +11,7 @@ import pytest
 
 from lkm.names import ModuleName
 from lkm.system.snapshot import LoadedModule, MemoryRange, ModuleState, TaskFrame
-from lkm.system.tasks import parse_frames, read_tasks, waits_for_module_mutex, why_no_stacks
+from lkm.system.tasks import parse_frames, read_tasks, why_no_stacks
 from tests.builders import make_module
 from tests.unit.system.trees import Tree
 
@@ -91,10 +91,12 @@ def test_delete_module_is_about_its_name(tree: Tree) -> None:
         ("", ""),
     ],
 )
-def test_command_line_stands_in_for_hidden_arguments(tree: Tree, command_line: str, subject: str) -> None:
+def test_command_line_makes_a_guess_where_arguments_are_hidden(
+    tree: Tree, command_line: str, subject: str
+) -> None:
     tree.thread(50, stack=IN_REMOVAL, syscall="", command_line=command_line)
     (task,) = read_tasks(tree.root, [DEMO], samples=1)
-    assert (task.call, task.subject) == ("delete_module", subject)
+    assert (task.call, task.subject, task.subject_guess) == ("delete_module", "", subject)
 
 
 @pytest.mark.parametrize("number", ["313 0x3", "176 0x40", "175 0x40 0x100", "175 0x40 0xffffffffffffffff"])
@@ -198,17 +200,32 @@ def test_stacks_that_are_refused(tree: Tree) -> None:
     assert "root would help" in why_no_stacks(tree.root)
 
 
-@pytest.mark.parametrize(
-    ("stack", "waits"),
-    [
-        ("[<0>] m_start+0x1a/0x30\n[<0>] seq_read_iter+0x1/0x2\n", True),
-        ("[<0>] __mutex_lock.constprop.0+0x1/0x2\n[<0>] load_module+0x1/0x2\n", True),
-        ("[<0>] __do_sys_delete_module.constprop.0+0x1b9/0x310\n", True),
-        (IN_REMOVAL, False),
-        (IN_INIT, False),
-        ("", False),
-    ],
-)
-def test_waiter_for_the_mutex(tree: Tree, stack: str, waits: bool) -> None:
-    tree.write("/proc/50/stack", stack)
-    assert waits_for_module_mutex(tree.root, 50) is waits
+@pytest.mark.parametrize("kernel", [False, True])
+def test_a_thread_that_spins_in_the_kernel_is_listed_as_unreadable(tree: Tree, kernel: bool) -> None:
+    """Its time in the kernel grows, and it is readable at no look."""
+    tree.thread(50, state="R", stack="", syscall="running", kernel=kernel)
+    timer = threading.Timer(
+        0.1,
+        lambda: tree.thread(50, state="R", stack="", syscall="running", kernel=kernel, system_time=9),
+    )
+    timer.start()
+    tasks = read_tasks(tree.root, [COMING])
+    timer.join()
+    assert [(task.pid, task.unreadable, task.kernel) for task in tasks] == [(50, True, kernel)]
+
+
+def test_a_thread_that_runs_in_user_space_is_none_of_ours(tree: Tree) -> None:
+    tree.thread(50, state="R", stack="", syscall="running")
+    assert read_tasks(tree.root, [COMING]) == ()
+
+
+def test_a_thread_that_was_readable_once_is_none_of_ours(tree: Tree) -> None:
+    tree.thread(50, state="R", stack="", syscall="running")
+
+    def settle() -> None:
+        tree.thread(50, state="S", stack="[<0>] do_wait+0x1/0x2\n", syscall="61 0x0 0x0", system_time=9)
+
+    timer = threading.Timer(0.1, settle)
+    timer.start()
+    assert read_tasks(tree.root, [COMING]) == ()
+    timer.join()

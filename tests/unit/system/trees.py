@@ -57,6 +57,7 @@ class Tree:
         parent: int = 1,
         kernel: bool = False,
         start: int = 100,
+        system_time: int = 0,
         stack: str = "",
         syscall: str = "",
         command_line: str = "",
@@ -64,10 +65,11 @@ class Tree:
         """A thread of process `pid` (its first one, unless `tid` is given); returns its directory."""
         base = f"/proc/{pid}/task/{tid or pid}"
         fields = ["0"] * 50
-        fields[0], fields[1], fields[6], fields[19] = (
+        fields[0], fields[1], fields[6], fields[12], fields[19] = (
             state,
             str(parent),
             str(0x200040 if kernel else 0x400000),
+            str(system_time),
             str(start),
         )
         self.write(f"{base}/stat", f"{tid or pid} ({command}) {' '.join(fields)}\n")

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from lkm.errors import LkmError
+from lkm.formats.elf import Machine
 
 __all__ = ["MACHINES", "CodeRelocation", "HelperCode", "helper_code"]
 
@@ -36,7 +37,7 @@ class HelperCode(NamedTuple):
 
 
 # uname -m → e_machine, relocation for a pointer (R_X86_64_64), extra sections
-MACHINES = {"x86_64": (62, 1, ())}
+MACHINES = {"x86_64": (Machine.X86_64, 1, ())}
 
 
 def helper_code(machine: str) -> HelperCode:
