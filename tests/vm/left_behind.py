@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Situations of what a module registered: what its exit would take away, and what its death leaves behind."""
+"""What a module registered: what its exit takes away where it can run, and what its death leaves behind."""
 
 from __future__ import annotations
 
 from tests.vm.situation import Moment, Situation, refused, removed
 
-__all__ = ["LEFT_BEHIND"]
+__all__ = ["LEFT_BEHIND", "REGISTERED", "left_by_death"]
 
 # module → what the finding `registered` names
 REGISTERED = {
@@ -21,24 +21,15 @@ REGISTERED = {
 }
 
 
-def _dead(module: str, things: tuple[str, ...]) -> Situation:
-    """Its init died after it had registered them: out of it would come a crash, whose event is told."""
-    crash = Moment(
+def left_by_death(module: str) -> Moment:
+    """Its init died after it had registered things: to free it would make a crash, whose event is told."""
+    return Moment(
         "crash", 1, "refused", 3,
         steps=(f"dies insmod {module}.ko die=1",),
         findings=("init-died", "registered"),
-        words=things,
+        words=REGISTERED[module],
         after=(f"is {module} coming",),
     )  # fmt: skip
-    return Situation(f"init died, left behind: {module}", module, (crash,))
-
-
-def _alive(module: str, things: tuple[str, ...]) -> Situation:
-    """Its exit can run, and takes them away."""
-    steps = (f"insmod {module}.ko die=0",)
-    return Situation(
-        f"registered, alive: {module}", module, (removed(module, steps=steps, findings=("registered",)),)
-    )
 
 
 FORCED = Moment(
@@ -50,8 +41,6 @@ FORCED = Moment(
 )  # fmt: skip
 
 LEFT_BEHIND = (
-    *(_dead(module, things) for module, things in REGISTERED.items()),
-    *(_alive(module, things) for module, things in REGISTERED.items()),
     Situation("forced", "left_proc", (FORCED,)),
     Situation(
         "init died, its timer is armed",

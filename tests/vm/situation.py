@@ -11,7 +11,7 @@ from typing import Any
 from lkm.lab.vm import Guest
 from tests.vm.talk import Answer, ask, prepare, untrue
 
-__all__ = ["Moment", "Situation", "play", "refused", "removed", "rescued"]
+__all__ = ["Moment", "Situation", "check_diagnosis", "play", "refused", "removed", "rescued"]
 
 Lines = tuple[str, ...]
 Holders = tuple[Mapping[str, Any], ...]
@@ -93,28 +93,36 @@ def refused(
     )  # fmt: skip
 
 
-def play(guest: Guest, situation: Situation) -> None:
-    """Go through the moments, and look whether the world is as they say."""
+def play(guest: Guest, situation: Situation, *, ask_why: bool) -> None:
+    """Go through the moments, and look whether the world is as they say.
+
+    `lkm rescue` tells its diagnosis too; `ask_why` has `lkm why` tell it as well, which takes its time.
+    """
     known: dict[str, str] = {}
     for moment in situation.moments:
         known = prepare(guest, moment.steps, known)
-        why = ["why", situation.module, "--json"]
-        rescue = ["rescue", situation.module, *moment.rescue, "--json"]
-        asked, answer = ask(guest, why, rescue)
-        _check_why(asked, moment, known)
+        commands = [["rescue", situation.module, *moment.rescue, "--json"]]
+        if ask_why:
+            commands.insert(0, ["why", situation.module, "--json"])
+        *asked, answer = ask(guest, *commands)
+        for why in asked:
+            assert why.code == moment.why, why
+            check_diagnosis(why.object, moment, known, why)
+        check_diagnosis(answer.object["before"], moment, known, answer)
         _check_rescue(answer, moment)
         wrong = untrue(guest, moment.after, known)
         assert not wrong, "\n".join(["not true afterwards:", *wrong, str(answer)])
 
 
-def _check_why(answer: Answer, moment: Moment, known: Mapping[str, str]) -> None:
-    diagnosis = answer.object
+def check_diagnosis(
+    diagnosis: Mapping[str, Any], moment: Moment, known: Mapping[str, str], answer: Answer
+) -> None:
+    """What the moment says of the diagnosis; `answer` is shown where that is not so."""
     told = {finding["code"] for finding in diagnosis["findings"]}
     assert diagnosis["schema"] == "lkm.why/1", answer
     assert set(moment.findings) <= told, f"{moment.findings} are not all told\n{answer}"
     assert not told & set(moment.absent), f"one of {moment.absent} is told\n{answer}"
     assert (diagnosis["verdict"] or "none") == moment.verdict, answer
-    assert answer.code == moment.why, answer
     holders = [holder for finding in diagnosis["findings"] for holder in finding["holders"]]
     for wanted in moment.holders:
         fields = {key: _value(value, known) for key, value in wanted.items()}

@@ -18,7 +18,7 @@ Variables = Mapping[str, str]
 WORDS = """
 set -u
 cd /share
-dies() { if "$@" 2>/tmp/dies; then echo "ended well: $*"; exit 1; fi; }
+dies() { "$@" 2>/tmp/dies; code=$?; [ $code -gt 128 ] || { echo "was not killed, $code: $*"; exit 1; }; }
 gone() { [ ! -e "/sys/module/$1" ] && ! grep -q "^$1 " /proc/modules; }
 is() { [ "$(cat "/sys/module/$1/initstate")" = "$2" ]; }
 count_of() { cat "/sys/module/$1/refcnt"; }
@@ -73,7 +73,7 @@ def prepare(
 ) -> dict[str, str]:
     """Run shell lines that must all succeed. What they print as `name=value` is known to later lines too."""
     known = dict(variables or {})
-    script = "\n".join([WORDS, "set -e", *_assignments(known), *lines])
+    script = "\n".join([WORDS, *_assignments(known), *(f"{line}\n[ $? = 0 ] || exit" for line in lines)])
     done = guest.run(["sh", "-c", script], timeout=timeout)
     output = f"{done.stdout.decode(errors='replace')}\n{done.stderr.decode(errors='replace')}"
     if done.returncode:

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""The helper on real kernels: all edits or none, and a bad address is an answer, never an oops.
+
+The edits are made in the unused end of a healthy module's name, four slots of 8 bytes that nobody reads.
+"""
+
+from __future__ import annotations
+
+import json
+
+from lkm.lab.vm import Guest
+from tests.vm.talk import prepare, run_python, untrue
+
+PROGRAM = """
+import json, os, sys
+sys.path[0] = "/usr/lib/lkm"
+from lkm.errors import LkmError
+from lkm.names import module_name
+from lkm.rescue.execute import execute_edits
+from lkm.rescue.plan import Edit, EditKind
+from lkm.rescue.planner import plan_rescue
+from lkm.root import Root
+from lkm.system.capture import capture
+from lkm.system.memory import read_memory
+
+CHECK, STORE, CMPXCHG = EditKind.CHECK, EditKind.STORE, EditKind.CMPXCHG
+root = Root.live()
+snapshot = capture(root)
+plan = plan_rescue(snapshot, module_name("leak_ref"))
+slots = [snapshot.module(module_name("decmod")).address + 24 + 24 + 8 * i for i in range(4)]
+text = plan.symbols["mutex_trylock"]
+user = id(plan) & ~7
+memory, error = read_memory(root)
+in_text = memory.u64(text)
+
+def edit(field, address, old, new, kind=STORE, width=8):
+    return Edit(field, address, width, old, new, kind)
+
+def execute(*edits, symbols=plan.symbols):
+    step = plan.steps[0]._replace(edits=edits)
+    try:
+        failure = execute_edits(plan._replace(symbols=symbols), step)
+    except LkmError as error:
+        return [str(error).split(":")[0], ""]
+    return [failure.outcome.name, failure.edit] if failure else ["WRITTEN", ""]
+
+def values():
+    return [memory.u64(slot) for slot in slots]
+
+def case(*edits, **more):
+    return [*execute(*edits, **more), values()]
+
+def clear():
+    execute(*(edit("clear", slot, value, 0) for slot, value in zip(slots, values()) if value))
+
+ones = [edit(f"slot {i}", slots[i], 0, 1 + i) for i in range(3)]
+BAD = {"unmapped": 0xFFFFFFFFFFFFE000, "beyond the address space": 1 << 63, "null": 0, "user": user}
+results = {"slots at first": values()}
+results["all hold"] = case(*ones); clear()
+results["half a word"] = case(edit("low", slots[0], 0, 0xAAAABBBB, width=4),
+                              edit("high", slots[0] + 4, 0, 0xCCCCDDDD, CMPXCHG, width=4)); clear()
+for place in range(3):
+    other = [one._replace(expected=7) if i == place else one for i, one in enumerate(ones)]
+    results[f"slot {place} differs"] = case(*other)
+results["a check differs, last"] = case(*ones, edit("check", slots[3], 9, 9, CHECK))
+results["a cmpxchg differs, last"] = case(*ones, edit("count", slots[3], 9, 1, CMPXCHG, width=4))
+for name, address in BAD.items():
+    for kind in (CHECK, STORE, CMPXCHG):
+        results[f"{kind.value} at {name}"] = case(*ones, edit("bad", address, 0, 0, kind, width=4))
+results["read-only, last"] = case(*ones, edit("text", text, in_text, in_text))
+results["read-only, in the middle"] = case(*ones[:2], edit("text", text, in_text, in_text ^ 1), ones[2])
+results["text after that"] = memory.u64(text) == in_text
+execute(edit("owner", slots[0], 0, plan.steps[0].address))
+held = {**plan.symbols, "module_mutex": slots[0]}
+results["mutex held by another"] = case(*ones[1:], symbols=held)[:2] + [values()[1:]]
+clear()
+hidden = {name: value for name, value in plan.symbols.items() if name != "module_mutex"}
+results["mutex not known"] = case(*ones, symbols=hidden); clear()
+results["a function not known"] = case(*ones, symbols={**hidden, "mutex_unlock": 0})
+results["too many"] = case(*(ones * 86))
+results["slots at last"] = values()
+print(json.dumps(results))
+"""
+
+NOTHING = [0, 0, 0, 0]
+ALL = [1, 2, 3, 0]
+BAD = ("unmapped", "beyond the address space", "null", "user")
+
+EXPECTED = {
+    "slots at first": NOTHING,
+    "all hold": ["WRITTEN", "", ALL],
+    "half a word": ["WRITTEN", "", [0xCCCCDDDD_AAAABBBB, 0, 0, 0]],
+    "slot 0 differs": ["DIFFERS", "slot 0", NOTHING],
+    "slot 1 differs": ["DIFFERS", "slot 1", NOTHING],
+    "slot 2 differs": ["DIFFERS", "slot 2", NOTHING],
+    "a check differs, last": ["DIFFERS", "check", NOTHING],
+    "a cmpxchg differs, last": ["DIFFERS", "count", NOTHING],
+    **{
+        f"{kind} at {place}": ["UNREADABLE", "bad", NOTHING]
+        for place in BAD
+        for kind in ("check", "store", "cmpxchg")
+    },
+    "read-only, last": ["UNWRITABLE", "text", NOTHING],
+    "read-only, in the middle": ["UNWRITABLE", "text", NOTHING],
+    "text after that": True,
+    "mutex held by another": ["MUTEX_HELD", "", [0, 0, 0]],
+    "mutex not known": ["WRITTEN", "", ALL],
+    "a function not known": [
+        "the address of mutex_unlock is not known; the helper needs /proc/kallsyms",
+        "",
+        NOTHING,
+    ],
+    "too many": ["258 edits", "", NOTHING],
+    "slots at last": NOTHING,
+}
+
+AFTERWARDS = (
+    "! grep -q lkm_helper /proc/modules",
+    "! ls /sys/module | grep -q lkm_helper",
+    'unsaid "Oops"',
+    'unsaid "BUG:"',
+    "insmod bug_mod2.ko",
+    "rmmod decmod",
+    "gone decmod",
+)
+
+
+def test_edits_are_made_all_or_none_and_bad_addresses_are_answers(guest: Guest) -> None:
+    prepare(guest, ["insmod decmod.ko", "insmod leak_ref.ko"])
+    got = json.loads(run_python(guest, PROGRAM, timeout=180))
+    assert got == EXPECTED
+    assert not untrue(guest, AFTERWARDS)
