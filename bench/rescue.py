@@ -54,7 +54,9 @@ def _compare(guest: Guest, rounds: int) -> Comparison:
             )
         )
         _get_stuck(guest)
-        parts.append(json.loads(_must(guest.run(["python3", "-sS", "/share/phases.py", TARGET])).stdout))
+        start = time_call(lambda: guest.run(["python3", "-sS", "-c", "pass"]))
+        phases = json.loads(_must(guest.run(["python3", "-sS", "/share/phases.py", TARGET])).stdout)
+        parts.append({"start of Python": start, **phases})
     middle = sorted(parts, key=lambda part: sum(part.values()))[len(parts) // 2]
     return Comparison(
         f"lkm rescue {TARGET}",
