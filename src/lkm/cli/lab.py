@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["configure", "run"]
 
 DEFAULT_KERNEL = "6.1"
+MIN_MEMORY = 256
 TIMED_OUT = 124
 GUEST_DIED = 125
 
@@ -69,15 +71,24 @@ def _guest_arguments(parser: argparse.ArgumentParser) -> None:
         "--append", default="", metavar="ARGS", help="kernel command line (means --boot cold)"
     )
     parser.add_argument(
-        "--memory", type=int, default=512, metavar="MB", help="memory of the guest (default 512)"
+        "--memory", type=_megabytes, default=512, metavar="MB", help="memory of the guest (default 512)"
     )
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError("not a positive number of seconds")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
+
+
+def _megabytes(text: str) -> int:
+    if not text.isdecimal() or int(text) < MIN_MEMORY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes from {MIN_MEMORY} on")
+    return int(text)
 
 
 def _progress(line: str) -> None:
@@ -96,7 +107,11 @@ def _shell(arguments: argparse.Namespace) -> int:
 
 
 def _report_death(error: GuestDied) -> int:
-    print(f"lkm: {error.message}; the end of its console:\n{error.last_lines()}", file=sys.stderr)
+    console = error.last_lines()
+    print(
+        f"lkm: {error.message}" + (f"; the end of its console:\n{console}" if console else ""),
+        file=sys.stderr,
+    )
     return GUEST_DIED
 
 
@@ -143,7 +158,7 @@ def _kernels(arguments: argparse.Namespace) -> int:
 
     if arguments.what != "list" and not arguments.names:
         raise UsageError(
-            f"which kernels to {arguments.what}?", remedy=f"lkm lab kernels {arguments.what} 6.1 …"
+            f"no kernel to {arguments.what} is named", remedy=f"lkm lab kernels {arguments.what} 6.1 …"
         )
     if arguments.what == "list":
         cached = kernels.cached_kernels()

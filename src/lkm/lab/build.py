@@ -26,6 +26,7 @@ from lkm.lab.cache import (
     silent,
     write_manifest,
 )
+from lkm.lab.image import check_readable
 from lkm.lab.kernels import Kernel, get_kernel
 from lkm.lab.process import find_tool, run_tool
 
@@ -55,12 +56,15 @@ def build_modules(
     """Build every module of `source_dir` for `kernel`; the paths of the `.ko` files, in `out_dir` or in the cache.
 
     Without a Kbuild file or Makefile, each `*.c` is a module of its own. Raises BuildFailed with the compiler's
-    words, and LabError when the headers cannot be had.
+    words, UsageError for a directory that cannot be read, and LabError when the headers cannot be had.
     """
     if not os.path.isdir(source_dir):
         raise UsageError(f"{source_dir} is not a directory")
-    image = get_kernel(kernel, progress=progress)
+    check_readable([source_dir])
     sources = _source_files(source_dir)
+    check_readable(os.path.join(source_dir, name) for name in sources)
+    kbuild = _kbuild(source_dir, sources)
+    image = get_kernel(kernel, progress=progress)
     states = [(name, sha256_file(os.path.join(source_dir, name))) for name in sources]
     key = content_key(image.release, image.version, image.series.compiler, MAKE_FLAGS, states)
     home = os.path.join(cache_dir("modules"), key)
@@ -69,7 +73,7 @@ def build_modules(
             headers = header_tree(image, progress=progress)
             progress(f"building {os.path.basename(os.path.abspath(source_dir))} for {image.release}")
             with publish(home) as scratch:
-                _build(source_dir, sources, headers, image, scratch)
+                _build(source_dir, sources, kbuild, headers=headers, kernel=image, destination=scratch)
                 write_manifest(scratch, {"release": image.release})
     built = [name for name in sorted(os.listdir(home)) if name.endswith(".ko")]
     if out_dir is None:
@@ -142,17 +146,26 @@ def _source_files(source_dir: str) -> list[str]:
     return sorted(names)
 
 
-def _build(source_dir: str, sources: list[str], headers: str, kernel: Kernel, destination: str) -> None:
+def _kbuild(source_dir: str, sources: list[str]) -> str:
+    """The Kbuild file to write for a directory that has none; empty if it has one."""
+    if "Kbuild" in sources or "Makefile" in sources:
+        return ""
+    objects = [f"{name[:-2]}.o" for name in sources if name.endswith(".c") and os.sep not in name]
+    if not objects:
+        raise UsageError(f"{source_dir} has neither a Kbuild file nor C files")
+    return "".join(f"obj-m += {name}\n" for name in objects)
+
+
+def _build(
+    source_dir: str, sources: list[str], kbuild: str, *, headers: str, kernel: Kernel, destination: str
+) -> None:
     with tempfile.TemporaryDirectory(prefix="lkm-build-") as copy:
         for name in sources:
             os.makedirs(os.path.dirname(os.path.join(copy, name)), exist_ok=True)
             shutil.copy(os.path.join(source_dir, name), os.path.join(copy, name))
-        if not any(name in sources for name in ("Kbuild", "Makefile")):
-            objects = [f"{name[:-2]}.o" for name in sources if name.endswith(".c") and os.sep not in name]
-            if not objects:
-                raise UsageError(f"{source_dir} has neither a Kbuild file nor C files")
+        if kbuild:
             with open(os.path.join(copy, "Kbuild"), "w", encoding="utf-8") as stream:
-                stream.write("".join(f"obj-m += {name}\n" for name in objects))
+                stream.write(kbuild)
         compiler = find_tool(kernel.series.compiler)
         argv = [find_tool("make"), "-C", headers, f"M={copy}", f"CC={compiler}", *MAKE_FLAGS, "modules"]
         environment = {

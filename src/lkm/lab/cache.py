@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from lkm.errors import LabError
+
 __all__ = [
     "Manifest",
     "Progress",
@@ -48,22 +50,38 @@ def silent(_line: str) -> None:
 
 
 def cache_dir(*parts: str) -> str:
-    """A directory of the cache, created: `$LKM_LAB_CACHE`, `$XDG_CACHE_HOME/lkm` or `~/.cache/lkm`."""
+    """A directory of the cache, created: `$LKM_LAB_CACHE`, `$XDG_CACHE_HOME/lkm` or `~/.cache/lkm`.
+
+    Raises LabError if it cannot be made.
+    """
     environ = os.environ
     top = environ.get("LKM_LAB_CACHE") or ""
     if not top:
         home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         top = os.path.join(home, "lkm")
     path = os.path.join(os.path.abspath(top), *parts)
-    os.makedirs(path, exist_ok=True)
+    with _cache_errors(path):
+        os.makedirs(path, exist_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def _cache_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LabError(
+            f"the lab's cache cannot be written: {path}: {error.strerror}",
+            remedy="name another directory with LKM_LAB_CACHE",
+        ) from error
 
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the cache-wide lock called `name`; other processes wait. The kernel drops it if we die."""
     path = os.path.join(cache_dir("locks"), name.replace("/", "_"))
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with _cache_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -15,7 +15,7 @@ import tempfile
 import lkm
 from lkm.errors import LabError, UsageError
 from lkm.lab.cache import cache_dir, content_key, prune, use
-from lkm.lab.image import make_ext4, tree_size
+from lkm.lab.image import check_readable, make_ext4, paths_below, tree_size
 
 __all__ = ["PACKAGE_SIZE", "SHARE_SIZE", "package_image", "share_image", "sparse_file"]
 
@@ -35,9 +35,12 @@ def sparse_file(path: str, size: int) -> str:
 
 
 def share_image(source: str, path: str) -> str:
-    """An image of the directory `source` at `path`. Raises UsageError if it is none, LabError if it is too large."""
+    """An image of the directory `source` at `path`. Raises UsageError if it is none or holds what
+    cannot be read, LabError if it is too large.
+    """
     if not os.path.isdir(source):
         raise UsageError(f"--share: {source} is not a directory")
+    check_readable([source, *paths_below(source)])
     if tree_size(source) > SHARE_SIZE * 3 // 4 - (SHARE_ROOM << 20):
         raise LabError(f"{source} does not fit into a guest", remedy="share a smaller directory")
     make_ext4(source, path, room=SHARE_ROOM)

@@ -6,13 +6,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from lkm.errors import LabError
+from lkm.errors import LabError, UsageError
 from lkm.lab.cache import write_manifest
 from lkm.lab.process import run_tool
 
-__all__ = ["DRIVERS", "make_cpio", "make_ext4", "tree_size", "unpack_image"]
+__all__ = [
+    "DRIVERS",
+    "check_readable",
+    "make_cpio",
+    "make_ext4",
+    "paths_below",
+    "tree_size",
+    "unpack_image",
+]
 
 DRIVERS = (
     "virtio",
@@ -88,9 +96,24 @@ def tree_size(tree: str) -> int:
     return total
 
 
+def check_readable(paths: Iterable[str]) -> None:
+    """Raises UsageError that names the first of `paths` that cannot be read; a symbolic link is not followed."""
+    for path in paths:
+        wanted = os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK
+        if not os.path.islink(path) and not os.access(path, wanted):
+            raise UsageError(f"{path} cannot be read", remedy="leave it out, or change its permissions")
+
+
+def paths_below(tree: str) -> Iterator[str]:
+    """Everything below `tree`, each directory before what it holds."""
+    for directory, subdirectories, names in os.walk(tree):
+        for name in subdirectories + names:
+            yield os.path.join(directory, name)
+
+
 def make_cpio(tree: str, archive: str) -> None:
     """A cpio archive (newc, owned by root) of everything below `tree`, as the kernel's initramfs reads it."""
-    names = sorted(_relative_names(tree))
+    names = sorted(os.path.relpath(path, tree) for path in paths_below(tree))
     listing = b"\0".join(name.encode() for name in names)
     data = run_tool(
         ["cpio", "-o", "-H", "newc", "-0", "--owner", "0:0", "--quiet", "--reproducible"],
@@ -99,12 +122,6 @@ def make_cpio(tree: str, archive: str) -> None:
     )
     with open(archive, "wb") as stream:
         stream.write(data)
-
-
-def _relative_names(tree: str) -> Iterator[str]:
-    for directory, subdirectories, names in os.walk(tree):
-        for name in subdirectories + names:
-            yield os.path.relpath(os.path.join(directory, name), tree)
 
 
 def _pack_drivers(modules: str, archive: str) -> None:
