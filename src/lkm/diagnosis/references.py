@@ -180,12 +180,12 @@ def _registered_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder
     for item in snapshot.registrations:
         if item.module != module.name:
             continue
-        if item.kind is RegistrationKind.INTERFACE:
+        if item.kind is RegistrationKind.INTERFACE and item.users != 0:
             holders.append(
                 Holder(
                     HolderKind.NETDEV,
                     f"network interface {item.name}",
-                    f"ip link set {item.name} down, or delete it",
+                    f"ip link set {item.name} down",
                     interface=item.name,
                 )
             )
@@ -198,7 +198,7 @@ def _registered_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder
                     path=item.source,
                 )
             )
-        elif item.users:
+        elif item.users and item.kind is not RegistrationKind.INTERFACE:
             holders.append(
                 Holder(
                     HolderKind.USERS,

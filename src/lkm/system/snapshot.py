@@ -205,7 +205,8 @@ class Registration(NamedTuple):
 
     certain  True: a pointer into the module, or the kernel's own word for the owner; False: by name only
     source   where it was read (`/proc/misc`, `/proc/timer_list`, `misc_list in kernel memory` …)
-    users    count of users where the table has one (/proc/crypto, /proc/net/protocols), else None
+    users    count of users where the table has one (/proc/crypto, /proc/net/protocols), else None; of an
+             interface 1 if it is up, 0 if not
     """
 
     kind: RegistrationKind

@@ -266,6 +266,14 @@ def test_a_holder_in_sight_is_named_and_refuses(
     assert referenced.remedy
 
 
+def test_an_interface_that_is_down_holds_nothing() -> None:
+    """So its remedy, to bring it down, does release."""
+    down = make_registration(RegistrationKind.INTERFACE, "eth7", "x", users=0)
+    found = ask(make_snapshot(make_module("x", extra=1), registrations=(down,)))
+    assert codes(found) == ["unexplained-references", "registered"]
+    assert found.verdict is Verdict.SAFE
+
+
 def test_more_references_than_holders_in_sight_are_unexplained() -> None:
     opened = OpenFile(name("x"), 99, "cat", "/dev/x", fd=3)
     found = ask(make_snapshot(make_module("x", extra=4), open_files=(opened,)))

@@ -19,6 +19,7 @@ from lkm.system.tables.namespaces import network_namespaces
 __all__ = ["read_interfaces"]
 
 _MAX_INTERFACES = 1 << 16
+_IFF_UP = 1
 _FIELDS = ("netdev_ops", "rtnl_link_ops", "ethtool_ops", "header_ops", "priv_destructor")
 
 
@@ -31,7 +32,8 @@ def read_interfaces(root: Root, memory: Optional[KernelMemory], owners: Owners) 
 
 def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:
     link, name = memory.offset("net_device", "dev_list"), memory.offset("net_device", "name")
-    size = max(memory.offset("net_device", field) for field in (*_FIELDS, "dev_list", "name")) + 16
+    flags = memory.offset("net_device", "flags")
+    size = max(memory.offset("net_device", field) for field in (*_FIELDS, "dev_list", "name", "flags")) + 16
     initial = memory.symbols.address("init_net")
     for namespace in network_namespaces(memory):
         head = namespace + memory.offset("net", "dev_base_head")
@@ -47,4 +49,5 @@ def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:
                     certain=True,
                     source="net_device in kernel memory",
                     detail="" if namespace == initial else "in another network namespace",
+                    users=data[flags] & _IFF_UP,
                 )

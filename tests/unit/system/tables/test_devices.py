@@ -118,17 +118,20 @@ def test_interfaces_of_every_namespace_and_of_sysfs(kernel: FakeKernel, tree: Tr
     kernel.ring(kernel.symbols["net_namespace_list"], [first, second])
     kernel.ring(
         first + 16,
-        [put_netdev(kernel, "lo", netdev_ops=KERNEL_TEXT), put_netdev(kernel, "left0", netdev_ops=OPS)],
+        [
+            put_netdev(kernel, "lo", netdev_ops=KERNEL_TEXT),
+            put_netdev(kernel, "left0", netdev_ops=OPS, flags=0x1043),
+        ],
     )
     kernel.ring(second + 16, [put_netdev(kernel, "inner", rtnl_link_ops=MODULES + 0x4000)])
     tree.link("/sys/class/net/left0/device/driver/module", "../../../module/demo")
     tree.link("/sys/class/net/usb0/device/driver/module", "../../../module/other")
     tree.link("/sys/class/net/eth0/device/driver/module", "../../../module/e1000")
     items = found(kernel, tree, RegistrationKind.INTERFACE)
-    assert [(item.name, item.module, item.detail) for item in items] == [
-        ("left0", "demo", ""),
-        ("inner", "other", "in another network namespace"),
-        ("usb0", "other", ""),
+    assert [(item.name, item.module, item.detail, item.users) for item in items] == [
+        ("left0", "demo", "", 1),
+        ("inner", "other", "in another network namespace", 0),
+        ("usb0", "other", "", None),
     ]
 
 

@@ -32,7 +32,7 @@ STRUCTS: dict[str, tuple[int, dict[str, int]]] = {
     "net_device": (
         96,
         {"name": 0, "dev_list": 16, "netdev_ops": 32, "rtnl_link_ops": 40, "ethtool_ops": 48, "header_ops": 56,
-         "priv_destructor": 64},
+         "priv_destructor": 64, "flags": 72},
     ),
     "crypto_alg": (320, {"cra_list": 0, "cra_refcnt": 20, "cra_name": 24, "cra_driver_name": 152, "cra_module": 280}),
     "irq_desc": (64, {"action": 8}),
