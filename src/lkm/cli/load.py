@@ -10,11 +10,13 @@ from lkm.cli.arguments import seconds
 from lkm.cli.messages import messages_as_objects, render_messages
 from lkm.diagnosis.messages import explain_errno, init_result
 from lkm.errors import UsageError
+from lkm.names import ModuleName
 from lkm.root import Root
+from lkm.system.files import read_text
 from lkm.system.load import LoadResult, load_file
 from lkm.system.policy import read_console_loglevel
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "outcome_of", "run"]
 
 SCHEMA = "lkm.load/1"
 
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     returned = next(
         (value for value in map(init_result, (m.text for m in result.messages)) if value is not None), None
     )
-    outcome, text = _outcome(result, returned, one_shot=arguments.one_shot)
+    outcome, text = outcome_of(root, result, returned, one_shot=arguments.one_shot)
     loglevel = read_console_loglevel(root)
     if arguments.json:
         print(json.dumps({
@@ -72,8 +74,11 @@ def _quoted(param: str) -> str:
     )
 
 
-def _outcome(result: LoadResult, returned: int | None, *, one_shot: bool) -> tuple[str, str]:
+def outcome_of(root: Root, result: LoadResult, returned: int | None, *, one_shot: bool) -> tuple[str, str]:
+    """The outcome, and what it means in a sentence. `returned`: a positive value that init returned."""
     call = result.call
+    if call.timed_out and result.init_ran is False:
+        return "waiting", _waiting(root, result.module, call.pid)
     if call.timed_out:
         return "running", f"its init is still running (pid {call.pid}); lkm why {result.module} says where"
     if call.signal is not None:
@@ -88,3 +93,15 @@ def _outcome(result: LoadResult, returned: int | None, *, one_shot: bool) -> tup
     if returned is not None and returned > 0:
         return "loaded", f"loaded; its init returned {returned}, which the kernel takes as success"
     return "loaded", "loaded"
+
+
+def _waiting(root: Root, name: ModuleName, pid: int) -> str:
+    """What keeps a load that the kernel has not let come to its init."""
+    if "mutex_lock" in (read_text(root.join(f"/proc/{pid}/stack")) or ""):
+        return (
+            f"it waits for module_mutex (pid {pid}), as every load and removal here does;"
+            " lkm why of any loaded module says who holds it"
+        )
+    return (
+        f"it waits for another load (pid {pid}), and its init was not called; lkm why {name} says for which"
+    )
