@@ -82,7 +82,7 @@ def _dispatch(argv: list[str]) -> int:
         prog=f"lkm {argv[0]}",
         description=module.__doc__,
         epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     module.configure(parser)
@@ -92,6 +92,18 @@ def _dispatch(argv: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     result: int = module.run(arguments)
     return result
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Asks the terminal for its width itself: the standard one imports shutil for that, and with it every
+    compressor, which is a quarter of the time that `lkm list` takes."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = os.get_terminal_size(sys.stdout.fileno()).columns
+        except (OSError, ValueError):  # no terminal, or no file at all
+            width = 80
+        super().__init__(prog, width=width - 2)
 
 
 def _overview() -> str:
