@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Holder, HolderKind
+from lkm.names import ModuleName
 from lkm.system.snapshot import (
     LoadedModule,
     ModuleState,
@@ -15,7 +16,14 @@ from lkm.system.snapshot import (
     Task,
 )
 
-__all__ = ["dependent_holders", "idle_refcnt", "is_corrupt", "named_holders", "reference_findings"]
+__all__ = [
+    "dependent_holders",
+    "idle_refcnt",
+    "is_corrupt",
+    "named_holders",
+    "reference_findings",
+    "removal_order",
+]
 
 ABSURD = 1_000_000
 """No machine has this many users of one module without showing one of them."""
@@ -50,7 +58,7 @@ def reference_findings(snapshot: Snapshot, module: LoadedModule, activity: Activ
     extra = module.refcnt - idle_refcnt(module)
     findings = []
     if dependents:
-        findings.append(_dependents_finding(module, dependents))
+        findings.append(_dependents_finding(snapshot, module, dependents))
     if is_corrupt(module):
         findings.append(_corrupt_finding(module))
     unnamed = extra - len(dependents)
@@ -75,13 +83,18 @@ def reference_findings(snapshot: Snapshot, module: LoadedModule, activity: Activ
     return findings
 
 
-def _dependents_finding(module: LoadedModule, dependents: list[Holder]) -> Finding:
-    names = ", ".join(f"{holder.module} ({holder.state})" for holder in dependents)
+def _dependents_finding(snapshot: Snapshot, module: LoadedModule, dependents: list[Holder]) -> Finding:
+    order = [snapshot.module(name) for name in removal_order(snapshot, module.name)]
+    chain = " → ".join(f"{user.name} ({user.state.value})" for user in order if user)
     return Finding(
         FindingCode.DEPENDENTS,
-        f"used by {names}",
-        evidence=tuple(f"/sys/module/{module.name}/holders/{holder.module}" for holder in dependents),
-        remedy="; ".join(holder.release for holder in dependents),
+        f"used by {', '.join(f'{holder.module} ({holder.state})' for holder in dependents)}",
+        evidence=(
+            *(f"/sys/module/{module.name}/holders/{holder.module}" for holder in dependents),
+            f"order of removal: {chain}",
+        ),
+        remedy="; ".join(holder.release for holder in dependents)
+        + f"; lkm rescue {module.name} --with-dependents takes them out first: {chain}",
         holders=tuple(dependents),
     )
 
@@ -108,6 +121,24 @@ def _unexplained_finding(module: LoadedModule, unnamed: int, *, others: bool) ->
         remedy=f"wait a moment and look again; if it stays, it is a leak: lkm rescue {module.name}",
         certainty=Certainty.LIKELY,
     )
+
+
+def removal_order(snapshot: Snapshot, name: ModuleName) -> list[ModuleName]:
+    """`name` and everything that uses it, users first. The kernel has no cycles here; a snapshot might."""
+    order: list[ModuleName] = []
+    on_path: set[ModuleName] = set()
+
+    def visit(module: ModuleName) -> None:
+        if module in order or module in on_path:
+            return
+        on_path.add(module)
+        loaded = snapshot.module(module)
+        for user in loaded.holders if loaded else ():
+            visit(user)
+        order.append(module)
+
+    visit(name)
+    return order
 
 
 def dependent_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder]:

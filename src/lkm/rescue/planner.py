@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from lkm.diagnosis.diagnose import diagnose, without_module
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
+from lkm.diagnosis.references import removal_order
 from lkm.errors import LkmError
 from lkm.names import ModuleName
 from lkm.rescue.plan import Edit, EditKind, Plan, Step
@@ -34,7 +35,7 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool =
 
     A plan is made for every verdict; the gate decides whether it may be executed.
     """
-    order = _removal_order(snapshot, name) if with_dependents else [name]
+    order = removal_order(snapshot, name) if with_dependents else [name]
     steps = []
     state = snapshot
     for module in order:
@@ -56,24 +57,6 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool =
         warnings=_warnings(snapshot, steps, edits=needed),
         sibling_crc=sibling.crc if sibling else None,
     )
-
-
-def _removal_order(snapshot: Snapshot, name: ModuleName) -> list[ModuleName]:
-    """`name` and everything that uses it, users first. The kernel has no cycles here; a snapshot might."""
-    order: list[ModuleName] = []
-    on_path: set[ModuleName] = set()
-
-    def visit(module: ModuleName) -> None:
-        if module in order or module in on_path:
-            return
-        on_path.add(module)
-        loaded = snapshot.module(module)
-        for user in loaded.holders if loaded else ():
-            visit(user)
-        order.append(module)
-
-    visit(name)
-    return order
 
 
 def _symbols(snapshot: Snapshot) -> dict[str, int]:
