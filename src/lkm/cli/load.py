@@ -96,8 +96,13 @@ def outcome_of(root: Root, result: LoadResult, returned: int | None, *, one_shot
 
 
 def _waiting(root: Root, name: ModuleName, pid: int) -> str:
-    """What keeps a load that the kernel has not let come to its init."""
-    if "mutex_lock" in (read_text(root.join(f"/proc/{pid}/stack")) or ""):
+    """What keeps a load that the kernel has not let come to its init.
+
+    A load waits for another one interruptibly, and for module_mutex in state D (add_unformed_module); stacks
+    leave out the functions of the scheduler and of mutexes.
+    """
+    stat = read_text(root.join(f"/proc/{pid}/stat")) or ""
+    if stat.rpartition(")")[2].split()[:1] == ["D"]:
         return (
             f"it waits for module_mutex (pid {pid}), as every load and removal here does;"
             " lkm why of any loaded module says who holds it"
