@@ -129,7 +129,7 @@ BROKEN = {
     "/tmp/short.ko": "",
     "/tmp/half.ko": "",
     "/tmp/cut.ko": "",
-    "/tmp/foreign.ko": "built for aarch64",
+    "/tmp/foreign.ko": "aarch64",
     "/tmp/narrow.ko": "",
     "/tmp/wild.ko": "",
     "/tmp/absent.ko": "cannot be read",
