@@ -60,7 +60,7 @@ def package_image() -> str:
     states = [(path, status.st_mtime_ns, status.st_size) for path, status in statuses]
     home = cache_dir("package")
     path = os.path.join(home, f"{content_key(__file__, sys.version, states)}.img")
-    if not os.path.exists(path):
+    if not os.path.exists(path) or os.stat(path).st_size != PACKAGE_SIZE:  # cut short: a disk was full
         with tempfile.TemporaryDirectory(prefix="lkm-package-") as stage:
             _stage_package(top, sources, os.path.join(stage, "lkm"))
             descriptor, scratch = tempfile.mkstemp(prefix=".new-", dir=home)
