@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint test-fast test-vm bench helper clean distclean
+.PHONY: help setup packages demo test lint test-fast test-vm test-kernels bench helper clean distclean
 .DELETE_ON_ERROR:
 
 PYTHON3 ?= python3
@@ -87,9 +87,13 @@ test-fast: setup  ## the tests that need no virtual machine
 	@$(call say,the tests that need no virtual machine)
 	@$(PYTHON) -m pytest -q -n $(JOBS) --ignore tests/vm tests
 
-test-vm: setup  ## the tests on real kernels, each in a disposable virtual machine
+test-vm: setup  ## the tests on real kernels: all on the newest, a chosen few on the others
 	@$(call say,tests on real kernels (the first time they are fetched: about 100 MB each))
 	@$(PYTHON) -m pytest -q -n $(VM_JOBS) tests/vm
+
+test-kernels: setup  ## all tests on all kernels, and a hundred rescues in a row on each
+	@$(call say,all tests on all kernels)
+	@$(PYTHON) -m pytest -q -n $(VM_JOBS) --all-kernels tests/vm
 
 bench: setup  ## benchmarks, each a ratio against the peer in one run
 	@$(call say,benchmarks)

@@ -57,7 +57,6 @@ HELD_OUT_OF_SIGHT = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="a reference that is held out of sight is taken for a leak")
 def test_a_reference_held_out_of_sight_is_no_leak(guest: Guest) -> None:
     """The kernel's setting holds it: freed, the next TCP socket would call freed code."""
     prepare(guest, HELD_OUT_OF_SIGHT)

@@ -8,6 +8,7 @@ from typing import Optional
 
 import pytest
 
+from lkm.names import module_name
 from lkm.system.owners import Owners
 from lkm.system.snapshot import RegistrationKind
 from lkm.system.tables.hrtimers import read_hrtimers
@@ -218,6 +219,16 @@ def test_protocols_with_their_sockets(kernel: FakeKernel, tree: Tree) -> None:
     assert [(item.name, item.module, item.users) for item in items] == [
         ("SCTPv6", "demo", 2),
         ("MY PROTO", "other", 0),
+    ]
+
+
+def test_a_congestion_control_stands_for_users_that_nothing_counts(kernel: FakeKernel, tree: Tree) -> None:
+    tree.write("/proc/net/protocols", "")
+    tree.write("/proc/sys/net/ipv4/tcp_available_congestion_control", "reno cubic htcp\n")
+    owners = Owners([MODULES_GIVEN[0]._replace(name=module_name("tcp_htcp"))])
+    items = list(read_protocols(tree.root, None, owners))
+    assert [(item.name, item.module, item.users) for item in items] == [
+        ("TCP congestion control htcp", "tcp_htcp", 1)
     ]
 
 
