@@ -13,10 +13,11 @@ import sys
 from typing import Any
 
 from lkm.cli.arguments import seconds
+from lkm.cli.files import read_named_file
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
-from lkm.errors import LkmError, UsageError
+from lkm.errors import UsageError
 from lkm.names import module_name
 from lkm.rescue.plan import Plan
 from lkm.rescue.record import default_record_path
@@ -75,13 +76,7 @@ def _exit_code(result: RescueResult) -> int:
 
 
 def _read_plan(path: str) -> Plan:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return Plan.from_json(stream.read(), name=path)
-    except OSError as error:
-        raise LkmError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LkmError(f"{path} is no text", remedy="make a plan with --dry-run --json") from error
+    return Plan.from_json(read_named_file(path, remedy="make a plan with --dry-run --json"), name=path)
 
 
 def _as_object(result: RescueResult) -> dict[str, Any]:

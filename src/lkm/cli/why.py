@@ -8,10 +8,11 @@ import json
 import sys
 from typing import Any
 
+from lkm.cli.files import read_named_file
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, Verdict
-from lkm.errors import LkmError, NoLoadableModules
+from lkm.errors import NoLoadableModules
 from lkm.names import module_name
 from lkm.root import Root
 from lkm.system.snapshot import Snapshot
@@ -58,13 +59,7 @@ def read_snapshot(path: str | None) -> Snapshot:
         from lkm.system.capture import capture
 
         return capture(Root.live())
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return Snapshot.from_json(stream.read(), name=path)
-    except OSError as error:
-        raise LkmError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LkmError(f"{path} is no text", remedy="record one with lkm snapshot") from error
+    return Snapshot.from_json(read_named_file(path, remedy="record one with lkm snapshot"), name=path)
 
 
 def as_object(diagnosis: Diagnosis, snapshot: Snapshot | None = None) -> dict[str, Any]:
