@@ -23,7 +23,12 @@ class Monitor:
     def __init__(self, connection: socket.socket) -> None:
         self._loop = asyncio.new_event_loop()
         self._client = QMPClient("lkm-lab")
-        self._wait("connecting", self._client.connect(connection))
+        try:
+            self._wait("connecting", self._client.connect(connection))
+        except LabError:
+            self.close()
+            connection.close()
+            raise
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """The reply to a command. Raises LabError when QEMU refuses it, ended, or says nothing for 10 s."""
