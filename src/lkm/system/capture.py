@@ -48,9 +48,8 @@ from lkm.values import decode, encode
 __all__ = ["SYMBOLS", "capture", "capture_modules"]
 
 SYMBOLS = (
-    "module_mutex", "modules", "module_wq", "mutex_trylock", "mutex_unlock",
-    "copy_from_kernel_nofault", "copy_to_kernel_nofault", "kobject_rename", "sysfs_remove_link",
-    "idem_hash", "idem_lock", "_raw_spin_trylock", "_raw_spin_unlock", "complete",
+    "module_mutex", "mutex_trylock", "mutex_unlock", "copy_from_kernel_nofault", "copy_to_kernel_nofault",
+    "idem_hash",
 )  # fmt: skip
 """Kernel symbols that a plan may need."""
 
