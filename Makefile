@@ -25,7 +25,7 @@ export LKM_LAB_MIRROR ?=
 # kernels, the C library's headers for them, libelf for kbuild's objtool (libelf-dev has the same name
 # everywhere), and the keyring that apt verifies Debian's kernels with, which Ubuntu does not bring.
 PACKAGES := apt binutils busybox-static cpio debian-archive-keyring dpkg e2fsprogs gcc-12 kmod libc-bin \
-	libc6-dev libelf-dev make qemu-system-x86
+	libc6-dev libelf-dev make ovmf qemu-system-x86
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -63,7 +63,7 @@ $(PYTHON): | packages
 
 $(VENV)/.installed: pyproject.toml $(PYTHON)
 	@$(call say,installing lkm and its tools into $(VENV))
-	@$(PYTHON) -m pip install --quiet --editable '.[terminal,zstd,lab,dev]'
+	@$(PYTHON) -m pip install --quiet --editable '.[terminal,zstd,sign,lab,dev]'
 	@touch $@
 
 demo: setup  ## see lkm at work in a virtual machine

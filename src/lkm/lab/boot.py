@@ -23,6 +23,9 @@ __all__ = ["boot_guest", "describe_hardware", "qemu_identity", "start_session"]
 BOOT_TIMEOUT = 30.0
 """Seconds in which a guest is up, or will never be (2 to 6 under software emulation, on an idle machine)."""
 
+FIRMWARE_TIMEOUT = 30.0
+"""Seconds more for one that starts by UEFI (5 to 8)."""
+
 PROBE_TIMEOUT = 20.0
 
 
@@ -72,7 +75,7 @@ def boot_guest(hardware: Hardware, *, share: str | None = None, deliver: bool, p
     for last in (False, True):
         session = start_session(hardware, share=share, deliver=deliver)
         try:
-            session.wait_ready(BOOT_TIMEOUT)
+            session.wait_ready(BOOT_TIMEOUT + (FIRMWARE_TIMEOUT if hardware.variables else 0))
             if deliver:
                 session.adopt()
         except BaseException as error:

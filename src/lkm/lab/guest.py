@@ -11,12 +11,14 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Literal, overload
 
 from lkm.errors import LabError
 from lkm.lab.boot import boot_guest, describe_hardware
 from lkm.lab.cache import Progress, silent
+from lkm.lab.firmware import firmware_variables
 from lkm.lab.kernels import Kernel, get_kernel
 from lkm.lab.session import Completed, GuestDied, GuestTimeout, OnOutput, Session
 from lkm.lab.template import clone_guest
@@ -58,11 +60,19 @@ class Guest:
         share: str | None = None,
         append: str = "",
         memory: int = MEMORY,
+        firmware_cert: str = "",
+        secure_boot: bool = False,
         progress: Progress = silent,
     ) -> Guest:
-        """A guest that boots from cold: with a KASLR layout of its own, and `append` on its command line."""
+        """A guest that boots from cold: with a KASLR layout of its own, and `append` on its command line.
+
+        With `firmware_cert`, a PEM file, it starts by UEFI, whose `db` has that certificate, and with
+        `secure_boot` Secure Boot is on.
+        """
         image = get_kernel(kernel, progress=progress)
         hardware = describe_hardware(image, memory=memory, append=append, progress=progress)
+        if firmware_cert:
+            hardware = replace(hardware, variables=firmware_variables(firmware_cert, secure_boot=secure_boot))
         progress(f"booting {image.release}")
         return cls(image, boot_guest(hardware, share=share, deliver=True, progress=progress))
 

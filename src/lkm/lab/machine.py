@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lkm.errors import LabError
+from lkm.lab.firmware import firmware_arguments
 from lkm.lab.port import PORT_NAME
 from lkm.lab.process import find_tool
 
@@ -42,6 +43,8 @@ class Hardware:
     """A file that is the guest's memory; empty: anonymous memory."""
     ram_shared: bool = False
     incoming: bool = False
+    variables: str = ""
+    """A file of UEFI variables: the guest starts by UEFI; empty: by a BIOS."""
 
     def arguments(self) -> list[str]:
         """QEMU's arguments, without the character devices."""
@@ -66,6 +69,7 @@ class Hardware:
             "-device", "virtio-serial-pci,addr=7",
             "-device", f"virtserialport,chardev=agent,name={PORT_NAME}",
             *(["-incoming", "defer"] if self.incoming else []),
+            *(firmware_arguments(self.variables) if self.variables else []),
         ]  # fmt: skip
 
 
