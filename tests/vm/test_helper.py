@@ -16,8 +16,8 @@ import json, os, sys
 sys.path[0] = "/usr/lib/lkm"
 from lkm.errors import LkmError
 from lkm.names import module_name
-from lkm.rescue.execute import execute_edits
-from lkm.rescue.plan import Edit, EditKind
+from lkm.rescue.execute import execute_step
+from lkm.rescue.plan import Argument, Call, Edit, EditKind
 from lkm.rescue.planner import plan_rescue
 from lkm.root import Root
 from lkm.system.capture import capture
@@ -36,13 +36,13 @@ in_text = memory.u64(text)
 def edit(field, address, old, new, kind=STORE, width=8):
     return Edit(field, address, width, old, new, kind)
 
-def execute(*edits, symbols=plan.symbols):
-    step = plan.steps[0]._replace(edits=edits)
+def execute(*edits, symbols=plan.symbols, before=(), after=()):
+    step = plan.steps[0]._replace(edits=edits, before=before, after=after)
     try:
-        failure = execute_edits(plan._replace(symbols=symbols), step)
+        failure = execute_step(plan._replace(symbols=symbols), step)
     except LkmError as error:
         return [str(error).split(":")[0], ""]
-    return [failure.outcome.name, failure.edit] if failure else ["WRITTEN", ""]
+    return [failure.outcome.name, failure.operation] if failure else ["WRITTEN", ""]
 
 def values():
     return [memory.u64(slot) for slot in slots]
@@ -76,7 +76,18 @@ results["mutex held by another"] = case(*ones[1:], symbols=held)[:2] + [values()
 clear()
 hidden = {name: value for name, value in plan.symbols.items() if name != "module_mutex"}
 results["mutex not known"] = case(*ones, symbols=hidden); clear()
-results["a function not known"] = case(*ones, symbols={**hidden, "mutex_unlock": 0})
+results["a function not known"] = case(*ones, symbols={**plan.symbols, "mutex_unlock": 0})
+def copy(to, source, zero=True):
+    name = "copy_from_kernel_nofault"
+    return Call(name, plan.symbols[name], (Argument(to), source, Argument(8)), zero)
+word, nowhere = Argument(text="a string"), Argument(BAD["null"])
+results["calls around the writes"] = case(*ones, before=(copy(slots[0], Argument(slots[3])),),
+                                          after=(copy(slots[3], Argument(slots[1])),)); clear()
+results["a string"] = case(ones[0], after=(copy(slots[3], word),)); clear()
+results["a call fails before"] = case(*ones, before=(copy(slots[3], nowhere),)); clear()
+results["a call fails afterwards"] = case(*ones, after=(copy(slots[3], nowhere),)); clear()
+results["its result does not matter"] = case(*ones, after=(copy(slots[3], nowhere, zero=False),)); clear()
+results["a value differs: no call"] = case(ones[0]._replace(expected=7), before=(copy(slots[3], word),))
 results["too many"] = case(*(ones * 86))
 results["slots at last"] = values()
 print(json.dumps(results))
@@ -103,14 +114,20 @@ EXPECTED = {
     "read-only, last": ["UNWRITABLE", "text", NOTHING],
     "read-only, in the middle": ["UNWRITABLE", "text", NOTHING],
     "text after that": True,
-    "mutex held by another": ["MUTEX_HELD", "", [0, 0, 0]],
+    "mutex held by another": ["LOCK_HELD", "", [0, 0, 0]],
     "mutex not known": ["WRITTEN", "", ALL],
     "a function not known": [
         "the address of mutex_unlock is not known; the helper needs /proc/kallsyms",
         "",
         NOTHING,
     ],
-    "too many": ["258 edits", "", NOTHING],
+    "calls around the writes": ["WRITTEN", "", [1, 2, 3, 2]],
+    "a string": ["WRITTEN", "", [1, 0, 0, int.from_bytes(b"a string", "little")]],
+    "a call fails before": ["CALL_FAILED", "copy_from_kernel_nofault", NOTHING],
+    "a call fails afterwards": ["CALL_FAILED", "copy_from_kernel_nofault", NOTHING],
+    "its result does not matter": ["WRITTEN", "", ALL],
+    "a value differs: no call": ["DIFFERS", "slot 0", NOTHING],
+    "too many": ["258 edits and calls", "", NOTHING],
     "slots at last": NOTHING,
 }
 

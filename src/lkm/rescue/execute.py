@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Executes one step of a plan: the helper makes the edits, delete_module removes. The only place that does.
+"""Executes one step of a plan: the helper edits and calls, delete_module removes. The only place that does.
 
 Both run in a child with a deadline: an exit function that oopses kills its caller, one that blocks never
 returns.
@@ -7,6 +7,7 @@ returns.
 
 from __future__ import annotations
 
+import itertools
 import os
 from enum import Enum
 from typing import NamedTuple
@@ -14,24 +15,31 @@ from typing import NamedTuple
 from lkm.errors import LkmError
 from lkm.formats.module import parse_module
 from lkm.names import ModuleName
-from lkm.rescue.assemble import HelperAnswer, HelperOutcome, assemble_helper, decode_answer
+from lkm.rescue.assemble import assemble_helper
 from lkm.rescue.helper import helper_code
-from lkm.rescue.plan import Plan, Step
+from lkm.rescue.plan import Edit, Plan, Step
+from lkm.rescue.table import HelperAnswer, HelperOutcome, decode_answer, operations
 from lkm.system.calls import CallResult, delete_module, init_module
 
-__all__ = ["EditFailure", "Removal", "RemovalOutcome", "execute_edits", "execute_removal"]
+__all__ = ["HelperFailure", "Removal", "RemovalOutcome", "execute_removal", "execute_step"]
 
 HELPER_SECONDS = 20.0
 """The helper works for microseconds; what takes long is a guest under emulation."""
 
 
-class EditFailure(NamedTuple):
-    """Not all is written. `reason` says why, and what that means for the kernel's memory; `edit` is the field
-    of the edit that it is about, "" where it is about none."""
+class HelperFailure(NamedTuple):
+    """Not all is done. `reason` says why, and what that means for the kernel's memory.
+
+    operation  the field of the edit, or the function of the call, that it is about, "" where it is about none
+    helper     the name of the helper, where it is still loaded: it died in a call, or has not come back
+    pid        of its loader, where that is still there
+    """
 
     outcome: HelperOutcome
     reason: str
-    edit: str = ""
+    operation: str = ""
+    helper: str = ""
+    pid: int = 0
 
 
 class RemovalOutcome(Enum):
@@ -52,28 +60,38 @@ class Removal(NamedTuple):
     pid: int = 0
 
 
-def execute_edits(plan: Plan, step: Step) -> EditFailure | None:
-    """Make the step's edits with a helper assembled for this kernel; None: all are written.
+def execute_step(plan: Plan, step: Step, *, seconds: float = HELPER_SECONDS) -> HelperFailure | None:
+    """Do what the helper does for the step, with one assembled for this kernel; None: all is done.
 
     The helper is loaded with init_module(2), from memory: no file is left, and since 6.5 a stale entry in the
-    kernel's table of files being loaded (idempotent_init_module) is not met.
+    kernel's table of files being loaded (idempotent_init_module) is not met. `seconds` are for calls that may
+    block: a loader that outlives them is left to go on.
     """
-    image = _assemble(plan, step)
-    result = init_module(image, seconds=HELPER_SECONDS)
+    name = f"lkm_helper_{os.getpid()}_{next(_numbers)}"
+    result = init_module(_assemble(plan, step, name), seconds=seconds, kill=False)
     if result.timed_out:
-        reason = f"the load of the helper did not return in {HELPER_SECONDS:g} s, and may still do its work"
-        return EditFailure(HelperOutcome.UNKNOWN, reason)
+        reason = (
+            f"{_calls(step)} did not come back within {seconds:g} s (pid {result.pid}), and may still do so"
+        )
+        return HelperFailure(HelperOutcome.BLOCKS, reason, helper=name, pid=result.pid)
     if result.signal is not None:
-        reason = f"the load of the helper was killed by signal {result.signal}: what it wrote is not known"
-        return EditFailure(HelperOutcome.UNKNOWN, reason)
+        reason = f"{_calls(step)} died (its caller was killed by signal {result.signal})"
+        return HelperFailure(HelperOutcome.DIED, reason, helper=name)
     answer = decode_answer(result.errno)
     if answer.outcome is HelperOutcome.WRITTEN:
         return None
-    edit = "" if answer.edit is None else step.edits[answer.edit].field
-    return EditFailure(answer.outcome, _reason(answer, step, result), edit)
+    return _failure(answer, step, result)
 
 
-def _assemble(plan: Plan, step: Step) -> bytes:
+_numbers = itertools.count(1)
+
+
+def _calls(step: Step) -> str:
+    functions = [call.function for call in (*step.before, *step.after)]
+    return " or ".join(functions) or "the helper"
+
+
+def _assemble(plan: Plan, step: Step, name: str) -> bytes:
     path = plan.sibling
     try:
         with open(path, "rb") as stream:
@@ -87,17 +105,20 @@ def _assemble(plan: Plan, step: Step) -> bytes:
         raise LkmError(f"{path} is another file than when the plan was made", remedy="make a new plan")
     if sibling.this_module.size != plan.struct_size:
         raise LkmError(f"{path}: struct module has another size than in the plan", remedy="make a new plan")
-    name = f"lkm_helper_{os.getpid()}"
-    return assemble_helper(helper_code(plan.machine), sibling, step.edits, symbols=plan.symbols, name=name)
+    return assemble_helper(helper_code(plan.machine), sibling, step, symbols=plan.symbols, name=name)
 
 
-def _reason(answer: HelperAnswer, step: Step, result: CallResult) -> str:
+def _failure(answer: HelperAnswer, step: Step, result: CallResult) -> HelperFailure:
     if answer.outcome is HelperOutcome.NOT_RUN:
-        return f"the kernel did not take the helper ({os.strerror(result.errno)}); nothing was written"
-    undone = answer.outcome in (HelperOutcome.UNWRITABLE, HelperOutcome.CHANGED)
+        reason = f"the kernel did not take the helper ({os.strerror(result.errno)}); nothing was written"
+        return HelperFailure(answer.outcome, reason)
+    if answer.outcome is HelperOutcome.LOCK_HELD:
+        return HelperFailure(answer.outcome, f"{step.lock.value} is held; nothing was written")
+    about = operations(step)[answer.operation or 0]
+    undone = answer.outcome in (HelperOutcome.UNWRITABLE, HelperOutcome.CHANGED, HelperOutcome.CALL_FAILED)
     then = "what was written before it was undone" if undone else "nothing was written"
-    where = "" if answer.edit is None else f": {step.edits[answer.edit]}"
-    return f"{answer.outcome.value}{where}; {then}"
+    name = about.field if isinstance(about, Edit) else about.function
+    return HelperFailure(answer.outcome, f"{answer.outcome.value}: {about}; {then}", name)
 
 
 def execute_removal(name: ModuleName, *, seconds: float) -> Removal:

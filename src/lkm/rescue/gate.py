@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from lkm.diagnosis.findings import Verdict
 from lkm.rescue.helper import MACHINES
-from lkm.rescue.plan import Plan, Step
-from lkm.rescue.planner import HELPER_SYMBOLS
+from lkm.rescue.plan import Plan, Step, StepKind
+from lkm.rescue.planner import needed_symbols
 from lkm.system.snapshot import LoadedModule, Policy, Snapshot
 
 __all__ = ["Refusal", "refusals"]
@@ -31,13 +31,14 @@ def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator
     """Why `plan` may not be executed, the most basic reason first. `force` accepts a verdict `crash`."""
     yield from _privilege(snapshot.policy)
     yield from _verdicts(plan, force=force)
-    if any(step.edits for step in plan.steps) or any(_wants_edits(step) for step in plan.steps):
+    if plan.needs_helper or any(_wants_edits(step) for step in plan.steps):
         yield from _architecture(snapshot)
         yield from _sibling(snapshot)
         yield from _layout(snapshot)
         for step in plan.steps:
-            yield from _target(snapshot, step)
-        yield from _symbols(snapshot)
+            if step.kind is not StepKind.HEAL:
+                yield from _target(snapshot, step)
+        yield from _symbols(plan)
 
 
 def _privilege(policy: Policy) -> Iterator[Refusal]:
@@ -122,8 +123,8 @@ def _because(snapshot: Snapshot) -> str:
     return f" ({snapshot.layout_error})" if snapshot.layout_error else ""
 
 
-def _symbols(snapshot: Snapshot) -> Iterator[Refusal]:
-    missing = [name for name in HELPER_SYMBOLS if not snapshot.symbols.get(name)]
+def _symbols(plan: Plan) -> Iterator[Refusal]:
+    missing = [name for name in needed_symbols(plan.steps) if not plan.symbols.get(name)]
     if missing:
         yield Refusal(
             f"/proc/kallsyms hides the address of {', '.join(missing)}",

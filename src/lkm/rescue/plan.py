@@ -16,9 +16,12 @@ from lkm.errors import ParseError
 from lkm.names import ModuleName
 from lkm.values import Address, decode, encode
 
-__all__ = ["Edit", "EditKind", "Plan", "Step", "differences"]
+__all__ = ["Argument", "Call", "Edit", "EditKind", "Lock", "Plan", "Step", "StepKind", "differences"]
 
 SCHEMA = "lkm.plan/1"
+
+MAX_ARGUMENTS = 6
+"""Arguments that x86_64 and arm64 both pass in registers."""
 
 
 class EditKind(Enum):
@@ -45,10 +48,64 @@ class Edit(NamedTuple):
         return f"{self.field} at {self.address:#x}: {self.expected:#x} → {self.new:#x}"
 
 
-class Step(NamedTuple):
-    """The removal of one module: edits (none: plain removal is sound), then delete_module.
+class Argument(NamedTuple):
+    """An argument of a call: a 64-bit value, or the address of a copy of `text`. `shown`: as it was given."""
 
-    `findings` are the codes of its diagnosis, `exit_runs` whether its own exit is called.
+    value: Address = 0
+    text: Optional[str] = None
+    shown: str = ""
+
+    def __str__(self) -> str:
+        value = json.dumps(self.text) if self.text is not None else f"{self.value:#x}"
+        return f"{self.shown} = {value}" if self.shown and self.shown != value else value
+
+
+class Call(NamedTuple):
+    """A call of a kernel function by the helper. `must_return_zero`: anything else (an int) is a failure."""
+
+    function: str
+    address: Address
+    arguments: tuple[Argument, ...] = ()
+    must_return_zero: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.function}({', '.join(map(str, self.arguments))})"
+
+
+class Lock(Enum):
+    """What the helper holds while it works; taken by trylock, and given back."""
+
+    MODULE_MUTEX = "module_mutex"
+    IDEM_LOCK = "idem_lock"
+    NONE = "none"
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The kernel functions that take and release it."""
+        return _LOCK_FUNCTIONS[self]
+
+
+_LOCK_FUNCTIONS = {
+    Lock.MODULE_MUTEX: ("mutex_trylock", "mutex_unlock"),
+    Lock.IDEM_LOCK: ("_raw_spin_trylock", "_raw_spin_unlock"),
+    Lock.NONE: (),
+}
+
+
+class StepKind(Enum):
+    """What a step is for."""
+
+    REMOVE = "remove"  # edits (none: plain removal is sound), then delete_module
+    CLEAN_UP = "clean-up"  # calls that undo what the module has set up
+    QUARANTINE = "quarantine"  # the name is released, the memory stays
+    HEAL = "heal"  # a table of the kernel is repaired; about no module
+
+
+class Step(NamedTuple):
+    """What is done in one load of the helper, and then with one module.
+
+    `findings` are the codes of its diagnosis, `exit_runs` whether a removal calls its own exit. The helper
+    compares all that `edits` expect, makes the calls of `before`, the writes, and the calls of `after`.
     """
 
     module: ModuleName
@@ -59,6 +116,20 @@ class Step(NamedTuple):
     remedy: str
     exit_runs: bool
     edits: tuple[Edit, ...] = ()
+    kind: StepKind = StepKind.REMOVE
+    lock: Lock = Lock.MODULE_MUTEX
+    before: tuple[Call, ...] = ()
+    after: tuple[Call, ...] = ()
+
+    @property
+    def needs_helper(self) -> bool:
+        """Whether a helper is loaded for it."""
+        return bool(self.edits or self.before or self.after)
+
+    @property
+    def checks(self) -> tuple[Edit, ...]:
+        """The values that are expected and stay."""
+        return tuple(edit for edit in self.edits if edit.kind is EditKind.CHECK)
 
     @property
     def hides_exports(self) -> bool:
@@ -74,7 +145,8 @@ class Step(NamedTuple):
 class Plan(NamedTuple):
     """Steps in order, the last for `module` itself, and what the helper needs to make their edits.
 
-    symbols   kernel functions that the helper calls, and module_mutex (absent: hidden, so not taken)
+    symbols   what the helper takes its locks with and accesses memory with, by name; the locks themselves
+              (absent: hidden, so not taken)
     sibling   path of the module file from which the helper is assembled
     warnings  what else is to be known before it is done
     """
@@ -92,9 +164,9 @@ class Plan(NamedTuple):
     sibling_crc: Optional[Address] = None
 
     @property
-    def has_edits(self) -> bool:
-        """Whether a helper is needed at all."""
-        return any(step.edits for step in self.steps)
+    def needs_helper(self) -> bool:
+        """Whether a helper is loaded at all."""
+        return any(step.needs_helper for step in self.steps)
 
     def to_object(self) -> dict[str, Any]:
         """For JSON; `schema` first."""
@@ -113,16 +185,31 @@ class Plan(NamedTuple):
         if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
             raise ParseError(f"{name}: not a plan (schema {SCHEMA!r} missing)", remedy=hint)
         plan = decode(cls, data, where=name)
-        for edit in (edit for step in plan.steps for edit in step.edits):
-            _check_edit(edit, name)
+        for step in plan.steps:
+            for edit in step.edits:
+                _check_edit(edit, name)
+            for call in (*step.before, *step.after):
+                _check_call(call, name)
         return plan
+
+    @property
+    def target(self) -> Step:
+        """The step that the plan is made for: the last one about `module`, the last of all where none is."""
+        own = [step for step in self.steps if step.module == self.module]
+        return (own or list(self.steps))[-1]
 
 
 def _check_edit(edit: Edit, name: str) -> None:
     width = edit.width
-    fits = width in (4, 8) and all(0 <= value < 1 << 8 * width for value in (edit.expected, edit.new))
+    fits = width in (1, 4, 8) and all(0 <= value < 1 << 8 * width for value in (edit.expected, edit.new))
     if not fits or not 0 <= edit.address < 1 << 64 or (edit.kind is EditKind.CMPXCHG and width != 4):
         raise ParseError(f"{name}: {edit.field}: no edit of {width} bytes is like this ({edit})")
+
+
+def _check_call(call: Call, name: str) -> None:
+    values = (call.address, *(argument.value for argument in call.arguments))
+    if len(call.arguments) > MAX_ARGUMENTS or not all(0 <= value < 1 << 64 for value in values):
+        raise ParseError(f"{name}: {call.function}: no call is like this ({call})")
 
 
 def differences(recorded: Plan, current: Plan) -> tuple[str, ...]:

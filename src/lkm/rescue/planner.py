@@ -13,6 +13,8 @@ when the module is LIVE, take a reference and build on it (resolve_symbol_wait).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lkm.diagnosis.diagnose import diagnose, without_module
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
 from lkm.diagnosis.references import removal_order
@@ -21,10 +23,10 @@ from lkm.names import ModuleName
 from lkm.rescue.plan import Edit, EditKind, Plan, Step
 from lkm.system.snapshot import Layout, LoadedModule, ModuleState, RawModule, Snapshot
 
-__all__ = ["HELPER_SYMBOLS", "plan_rescue"]
+__all__ = ["ACCESS", "needed_symbols", "plan_rescue"]
 
-HELPER_SYMBOLS = ("copy_from_kernel_nofault", "copy_to_kernel_nofault", "mutex_trylock", "mutex_unlock")
-"""Kernel functions that the helper calls; `module_mutex` is wanted too, and done without if hidden."""
+ACCESS = ("copy_from_kernel_nofault", "copy_to_kernel_nofault")
+"""The kernel functions with which the helper accesses memory."""
 
 IDLE_RAW = 1
 """Raw count of an idle LIVE module: MODULE_REF_BASE."""
@@ -42,7 +44,7 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool =
         steps.append(_plan_step(state, module))
         state = without_module(state, module)
     verdict = max((step.verdict for step in steps), key=lambda verdict: verdict.rank)
-    needed = any(step.edits for step in steps)
+    needed = any(step.needs_helper for step in steps)
     sibling = snapshot.sibling if needed else None
     return Plan(
         module=name,
@@ -50,7 +52,7 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool =
         machine=snapshot.machine,
         verdict=verdict,
         steps=tuple(steps),
-        symbols=_symbols(snapshot) if needed else {},
+        symbols=_symbols(snapshot, steps) if needed else {},
         struct_size=sibling.size if sibling else 0,
         sibling=sibling.path if sibling else "",
         build_id=sibling.build_id if sibling else "",
@@ -59,8 +61,15 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool =
     )
 
 
-def _symbols(snapshot: Snapshot) -> dict[str, int]:
-    wanted = (*HELPER_SYMBOLS, "module_mutex")
+def needed_symbols(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The kernel functions without which the helper cannot make these steps."""
+    locks = (step.lock.functions for step in steps if step.needs_helper)
+    return tuple(dict.fromkeys([*ACCESS, *(name for names in locks for name in names)]))
+
+
+def _symbols(snapshot: Snapshot, steps: Sequence[Step]) -> dict[str, int]:
+    locks = (step.lock.value for step in steps if step.needs_helper)
+    wanted = dict.fromkeys((*needed_symbols(steps), *locks))
     return {name: snapshot.symbols[name] for name in wanted if snapshot.symbols.get(name)}
 
 

@@ -16,13 +16,13 @@ from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis
 from lkm.errors import LkmError, NoLoadableModules
 from lkm.names import ModuleName
-from lkm.rescue.assemble import HelperOutcome
-from lkm.rescue.execute import EditFailure, Removal, RemovalOutcome, execute_edits, execute_removal
+from lkm.rescue.execute import HelperFailure, Removal, RemovalOutcome, execute_removal, execute_step
 from lkm.rescue.gate import Refusal, refusals
 from lkm.rescue.plan import Plan, Step, differences
 from lkm.rescue.planner import plan_rescue
 from lkm.rescue.proof import Check, prove_gone
 from lkm.rescue.record import Record
+from lkm.rescue.table import HelperOutcome
 from lkm.root import Root
 from lkm.system.capture import capture, capture_modules
 from lkm.system.child import run_in_child
@@ -34,8 +34,8 @@ __all__ = ["Options", "Outcome", "RescueResult", "plan_only", "rescue"]
 
 MAX_ROUNDS = 3
 """Plans made for one module: the first, one after its exit died, one more for what came then."""
-MUTEX_TRIES = 20
-MUTEX_PAUSE = 0.1
+LOCK_TRIES = 20
+LOCK_PAUSE = 0.1
 LOG_SECONDS = 2.0
 
 
@@ -125,7 +125,7 @@ def _prepare(root: Root, name: ModuleName, options: Options) -> tuple[RescueResu
         nothing = RescueResult(name, Outcome.NOT_LOADED, diagnosis.reason, diagnosis.remedy, None, diagnosis)
         return nothing, snapshot
     plan = plan_rescue(snapshot, name, with_dependents=options.with_dependents)
-    result = RescueResult(name, Outcome.PLANNED, plan.steps[-1].reason, "", plan, diagnosis)
+    result = RescueResult(name, Outcome.PLANNED, plan.target.reason, "", plan, diagnosis)
     if options.recorded is not None:
         differs = differences(options.recorded, plan)
         if differs:
@@ -205,16 +205,16 @@ class _Execution:
                 Outcome.FAILED, f"{step.module} is gone before its turn", "lkm list shows what is left"
             )
         now = plan_rescue(snapshot, step.module)
-        if now.steps[-1].edits == step.edits and now.steps[-1].verdict is step.verdict:
+        if now.target.edits == step.edits and now.target.verdict is step.verdict:
             return None
         self._later.append(now)
-        reason = f"{step.module} is not as it should be after the others went: {now.steps[-1].reason}"
+        reason = f"{step.module} is not as it should be after the others went: {now.target.reason}"
         return _Ending(Outcome.STOPPED, reason, f"lkm why {step.module}")
 
     def _run_step(self, plan: Plan, step: Step) -> _Ending | None:
         """One module; None when it is gone."""
         for _ in range(MAX_ROUNDS):
-            failure = self._edit(plan, step) if step.edits else None
+            failure = self._help(plan, step) if step.needs_helper else None
             if failure is not None:
                 return _Ending(
                     Outcome.FAILED, f"{step.module}: {failure.reason}", "look again, and make a new plan"
@@ -227,19 +227,19 @@ class _Execution:
                 return _unfinished(step, removal)
             self._explained = len(self._messages)
             plan, refusal = self._replan(step.module)
-            step = plan.steps[-1]
+            step = plan.target
             if refusal is not None:
                 reason = f"the exit of {step.module} died; {refusal.reason}"
                 return _Ending(Outcome.STOPPED, reason, refusal.remedy)
         return _Ending(Outcome.FAILED, f"{step.module}: its removal died again and again", "see dmesg")
 
-    def _edit(self, plan: Plan, step: Step) -> EditFailure | None:
-        """The edits, with patience where somebody holds module_mutex for a moment."""
-        for _ in range(MUTEX_TRIES):
-            failure = execute_edits(plan, step)
-            if failure is None or failure.outcome is not HelperOutcome.MUTEX_HELD:
+    def _help(self, plan: Plan, step: Step) -> HelperFailure | None:
+        """The helper's part, with patience where somebody holds its lock for a moment."""
+        for _ in range(LOCK_TRIES):
+            failure = execute_step(plan, step)
+            if failure is None or failure.outcome is not HelperOutcome.LOCK_HELD:
                 return failure
-            time.sleep(MUTEX_PAUSE)
+            time.sleep(LOCK_PAUSE)
         return failure
 
     def _replan(self, name: ModuleName) -> tuple[Plan, Refusal | None]:
@@ -260,7 +260,7 @@ class _Execution:
             if not check.holds:
                 reason = f"not proved: {check.what}: {check.detail}"
                 return _Ending(Outcome.FAILED, reason, "see dmesg", proof, after)
-        edited = self._plan.has_edits or bool(self._later)
+        edited = self._plan.needs_helper or bool(self._later)
         outcome = Outcome.RESCUED if edited else Outcome.REMOVED
         return _Ending(outcome, "the module is gone and its name is free", "", proof, after)
 

@@ -12,14 +12,18 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
+from lkm.diagnosis.findings import Verdict
 from lkm.errors import LkmError
+from lkm.formats.elfwriter import NewSection
 from lkm.formats.module import THIS_MODULE, ModuleFile, parse_module
-from lkm.rescue.assemble import HelperOutcome, assemble_helper, decode_answer, render_table
+from lkm.rescue.assemble import assemble_helper
 from lkm.rescue.helper import MACHINES, helper_code
 from lkm.rescue.helper.rebuild import HERE, assemble_source, render_code
-from lkm.rescue.plan import Edit, EditKind
+from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock, Step, StepKind
+from lkm.rescue.planner import ACCESS
+from lkm.rescue.table import HelperOutcome, decode_answer, operations, render_table
 from tests.builders import make_module
-from tests.snapshots import SYMBOLS
+from tests.snapshots import SYMBOLS, name
 
 EDITS = (
     Edit("name", 0xFFFFFFFFC0001018, 8, 0x78, 0x78, EditKind.CHECK),
@@ -40,43 +44,62 @@ def test_the_bytes_are_those_of_the_source(machine: str) -> None:
     assert render_code(assemble_source(machine), machine) == committed
 
 
-def instructions() -> list[capstone.CsInsn]:
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    return list(engine.disasm(helper_code("x86_64").text, 0))
+ENGINES = {
+    "x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
+    "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
+}
 
 
-def test_it_disassembles_without_a_gap() -> None:
-    code = helper_code("x86_64")
-    assert sum(instruction.size for instruction in instructions()) == len(code.text)
+def instructions(machine: str) -> list[capstone.CsInsn]:
+    engine = capstone.Cs(*ENGINES[machine])
+    engine.detail = True
+    return list(engine.disasm(helper_code(machine).text, 0))
 
 
-def test_it_begins_with_a_landing_pad() -> None:
-    assert instructions()[0].mnemonic == "endbr64"
+@pytest.mark.parametrize("machine", MACHINES)
+def test_it_disassembles_without_a_gap(machine: str) -> None:
+    code = helper_code(machine)
+    literals = sum(8 for item in code.relocations if item.type == code.pointer_relocation)
+    assert sum(instruction.size for instruction in instructions(machine)) >= len(code.text) - literals
 
 
-def test_it_calls_directly_and_jumps_within_itself() -> None:
-    size = len(helper_code("x86_64").text)
-    relocated = {item.offset for item in helper_code("x86_64").relocations}
-    for instruction in instructions():
-        if instruction.mnemonic == "call" or instruction.mnemonic.startswith("j"):
-            assert instruction.op_str.startswith("0x"), f"indirect: {instruction}"
-            if instruction.address + 1 not in relocated:
-                assert 0 <= int(instruction.op_str, 16) < size
+@pytest.mark.parametrize(("machine", "pad"), [("x86_64", "endbr64"), ("aarch64", "hint #0x22")])
+def test_it_begins_with_a_landing_pad(machine: str, pad: str) -> None:
+    first = instructions(machine)[0]
+    assert f"{first.mnemonic} {first.op_str}".strip() in (pad, "bti c")
 
 
-def test_it_writes_to_the_kernel_in_one_instruction_only() -> None:
+@pytest.mark.parametrize("machine", MACHINES)
+def test_it_leaves_itself_by_returns_only(machine: str) -> None:
+    """A branch by register would need a landing pad where it goes (IBT, BTI)."""
+    size = len(helper_code(machine).text)
+    for instruction in instructions(machine):
+        groups = {instruction.group_name(group) for group in instruction.groups}
+        if groups & {"jump", "call", "branch_relative"} and not instruction.mnemonic.startswith("ret"):
+            target = instruction.op_str.split("#")[-1].split(" ")[-1]
+            assert 0 <= int(target, 16) < size, f"indirect, or out of it: {instruction}"
+
+
+WRITES = {
+    "x86_64": ["mov qword ptr [rdi], 0", "lock cmpxchg dword ptr [rdi], ecx"],
+    "aarch64": ["str xzr, [x0]", "stlxr w7, w5, [x0]"],
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_it_writes_to_the_kernel_in_one_instruction_only(machine: str) -> None:
     """Everything else goes through copy_to_kernel_nofault; plain stores are to its own stack."""
-    stores = [
-        f"{instruction.mnemonic} {instruction.op_str}"
-        for instruction in instructions()
-        if instruction.op_str.startswith(("qword ptr [", "dword ptr [")) and instruction.mnemonic != "cmp"
+    shown = [f"{instruction.mnemonic} {instruction.op_str}" for instruction in instructions(machine)]
+    x86 = [
+        text for text in shown if " ptr [" in text.split(",")[0] and not text.startswith(("cmp ", "push "))
     ]
-    assert stores == ["mov qword ptr [rdi], 0", "lock cmpxchg dword ptr [rdi], ecx"]
+    arm = [text for text in shown if text.startswith("st") and "[sp" not in text]
+    assert (x86 if machine == "x86_64" else arm) == WRITES[machine]
 
 
-def test_every_call_out_of_it_is_one_that_is_documented() -> None:
-    called = {item.symbol for item in helper_code("x86_64").relocations}
-    assert called == {".data", *SYMBOLS} - {"module_mutex"}
+@pytest.mark.parametrize("machine", MACHINES)
+def test_only_its_table_is_relocated(machine: str) -> None:
+    assert {item.symbol for item in helper_code(machine).relocations} == {".data"}
 
 
 def test_no_helper_for_an_unknown_machine() -> None:
@@ -84,16 +107,54 @@ def test_no_helper_for_an_unknown_machine() -> None:
         helper_code("riscv64")
 
 
-def test_the_table_is_laid_out_as_the_source_says() -> None:
-    table = render_table(EDITS, 0xFFFFFFFF82000000)
-    assert struct.unpack_from("<QII", table) == (0xFFFFFFFF82000000, 3, 0)
-    assert len(table) == 16 + 3 * 32
-    assert struct.unpack_from("<QQQII", table, 16 + 64) == (0xFFFFFFFFC0001200, 0xFFFFFFFE, 1, 4, 2)
+def make_step(
+    edits: tuple[Edit, ...] = EDITS,
+    lock: Lock = Lock.MODULE_MUTEX,
+    before: tuple[Call, ...] = (),
+    after: tuple[Call, ...] = (),
+) -> Step:
+    return Step(
+        name("x"), 0xFFFFFFFFC0001000, (), Verdict.SAFE, "", "", exit_runs=False, edits=edits,
+        kind=StepKind.REMOVE, lock=lock, before=before, after=after,
+    )  # fmt: skip
+
+
+RENAME = Call(
+    "kobject_rename", 0xFFFFFFFF81000100, (Argument(0xFFFFFFFFC0001050), Argument(text="x.dead1")), True
+)
+WAKE = Call("complete", 0xFFFFFFFF81000200, (Argument(0xFFFFC90000001018),))
+
+
+def test_the_table_is_laid_out_as_its_text_says() -> None:
+    table = render_table(make_step(), SYMBOLS)
+    functions = ("mutex_trylock", "module_mutex", "mutex_unlock", *ACCESS)
+    assert struct.unpack_from("<5QII", table.data) == (*(SYMBOLS[item] for item in functions), 3, 0)
+    assert len(table.data) == 48 + 3 * 32
+    assert struct.unpack_from("<QQQII", table.data, 48 + 64) == (0xFFFFFFFFC0001200, 0xFFFFFFFE, 1, 4, 2)
+    assert not table.pointers
+
+
+def test_calls_stand_around_the_writes_with_their_arguments_behind_all() -> None:
+    step = make_step(before=(RENAME,), after=(WAKE,))
+    assert [getattr(item, "field", "") or item[0] for item in operations(step)] == [
+        "name", "kobject_rename", "init", "refcnt", "complete",
+    ]  # fmt: skip
+    table = render_table(step, SYMBOLS)
+    rename, wake = (struct.unpack_from("<QQQII", table.data, 48 + 32 * index) for index in (1, 4))
+    assert rename == (RENAME.address, 48 + 32 * 5, 0, 0, 4)
+    assert wake == (WAKE.address, rename[1] + 48, 0, 0, 3)
+    assert struct.unpack_from("<6Q", table.data, wake[1]) == (0xFFFFC90000001018, 0, 0, 0, 0, 0)
+    assert table.pointers == {rename[1] + 8: wake[1] + 48}
+    assert table.data[wake[1] + 48 :] == b"x.dead1\0"
+
+
+def test_without_a_lock_nothing_is_taken() -> None:
+    assert render_table(make_step(lock=Lock.NONE), SYMBOLS).data[:24] == bytes(24)
 
 
 def test_too_many_edits_are_refused() -> None:
     with pytest.raises(LkmError, match="256 edits"):
-        render_table(EDITS[:1] * 256, 0)
+        render_table(make_step(EDITS[:1] * 256), SYMBOLS)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +162,13 @@ def test_too_many_edits_are_refused() -> None:
     [
         (2400, HelperOutcome.WRITTEN, None),
         (125, HelperOutcome.NOT_RUN, None),
-        (1024, HelperOutcome.MUTEX_HELD, None),
+        (1024, HelperOutcome.LOCK_HELD, None),
         (1280, HelperOutcome.DIFFERS, 0),
         (1283, HelperOutcome.DIFFERS, 3),
         (1536 + 255, HelperOutcome.UNREADABLE, 255),
         (1792 + 2, HelperOutcome.UNWRITABLE, 2),
         (2048 + 1, HelperOutcome.CHANGED, 1),
+        (2560 + 4, HelperOutcome.CALL_FAILED, 4),
         (8, HelperOutcome.NOT_RUN, None),
         (129, HelperOutcome.NOT_RUN, None),
         (0, HelperOutcome.NOT_RUN, None),
@@ -119,7 +181,7 @@ def test_the_answers_are_read_as_the_source_gives_them(
 
 
 def test_the_module_is_one_for_the_siblings_kernel(sibling: ModuleFile) -> None:
-    image = assemble_helper(helper_code("x86_64"), sibling, EDITS, symbols=SYMBOLS, name="lkm_helper_1")
+    image = assemble_helper(helper_code("x86_64"), sibling, make_step(), symbols=SYMBOLS, name="lkm_helper_1")
     helper = parse_module(image, name="helper.ko")
     assert helper.name == "lkm_helper_1"
     assert helper.vermagic == sibling.vermagic
@@ -132,24 +194,50 @@ def test_the_module_is_one_for_the_siblings_kernel(sibling: ModuleFile) -> None:
 
 
 def test_only_the_layouts_crc_is_claimed(sibling: ModuleFile) -> None:
-    image = assemble_helper(helper_code("x86_64"), sibling, EDITS, symbols=SYMBOLS, name="h")
+    image = assemble_helper(helper_code("x86_64"), sibling, make_step(), symbols=SYMBOLS, name="h")
     assert [v.name for v in parse_module(image, name="h").versions or ()] == ["module_layout"]
 
 
-def test_kernel_functions_are_absolute_symbols(sibling: ModuleFile) -> None:
-    image = assemble_helper(helper_code("x86_64"), sibling, EDITS, symbols=SYMBOLS, name="h")
+@pytest.mark.parametrize("machine", MACHINES)
+def test_it_names_no_kernel_symbol(sibling: ModuleFile, machine: str) -> None:
+    image = assemble_helper(helper_code(machine), sibling, make_step(), symbols=SYMBOLS, name="h")
     elf = ELFFile(io.BytesIO(image))
     table = elf.get_section_by_name(".symtab")
     assert isinstance(table, SymbolTableSection)
-    values = {s["st_value"] for s in table.iter_symbols() if s["st_shndx"] == "SHN_ABS"}
-    assert values == {value for name, value in SYMBOLS.items() if name != "module_mutex"}
+    assert [s.name for s in table.iter_symbols() if s.name] == ["init_module"]
     sections = [s for s in elf.iter_sections() if isinstance(s, RelocationSection)]
     assert {s.name for s in sections} == {".rela.text", f".rela{THIS_MODULE}"}
 
 
+def test_a_string_is_pointed_to(sibling: ModuleFile) -> None:
+    step = make_step(before=(RENAME,))
+    image = assemble_helper(helper_code("aarch64"), sibling, step, symbols=SYMBOLS, name="h")
+    relocations = ELFFile(io.BytesIO(image)).get_section_by_name(".rela.data")
+    assert isinstance(relocations, RelocationSection)
+    (entry,) = relocations.iter_relocations()
+    table = render_table(step, SYMBOLS)
+    assert {entry["r_offset"]: entry["r_addend"]} == table.pointers
+    assert entry["r_info_type"] == 257
+
+
+@pytest.mark.parametrize(
+    "present", [(), (".plt", ".init.plt"), (".plt", ".init.plt", ".text.ftrace_trampoline")]
+)
+def test_sections_of_the_architecture_are_those_of_its_modules(present: tuple[str, ...]) -> None:
+    data = make_module(
+        versions={"module_layout": 1}, machine=183, extra=[NewSection(one, b"\0") for one in present]
+    )
+    sibling = parse_module(data, name="sibling.ko")
+    image = assemble_helper(helper_code("aarch64"), sibling, make_step(), symbols=SYMBOLS, name="h")
+    elf = ELFFile(io.BytesIO(image))
+    wanted = (".plt", ".init.plt", ".text.ftrace_trampoline")
+    assert tuple(one for one in wanted if elf.get_section_by_name(one)) == present
+
+
 def test_the_same_plan_gives_the_same_bytes(sibling: ModuleFile) -> None:
     first, second = (
-        assemble_helper(helper_code("x86_64"), sibling, EDITS, symbols=SYMBOLS, name="h") for _ in range(2)
+        assemble_helper(helper_code("x86_64"), sibling, make_step(), symbols=SYMBOLS, name="h")
+        for _ in range(2)
     )
     assert first == second
 
@@ -157,12 +245,12 @@ def test_the_same_plan_gives_the_same_bytes(sibling: ModuleFile) -> None:
 def test_a_hidden_function_is_named(sibling: ModuleFile) -> None:
     hidden = {**SYMBOLS, "mutex_unlock": 0}
     with pytest.raises(LkmError, match="mutex_unlock"):
-        assemble_helper(helper_code("x86_64"), sibling, EDITS, symbols=hidden, name="h")
+        assemble_helper(helper_code("x86_64"), sibling, make_step(), symbols=hidden, name="h")
 
 
 def test_without_module_mutex_the_table_says_none(sibling: ModuleFile) -> None:
     symbols = {name: value for name, value in SYMBOLS.items() if name != "module_mutex"}
-    image = assemble_helper(helper_code("x86_64"), sibling, EDITS, symbols=symbols, name="h")
+    image = assemble_helper(helper_code("x86_64"), sibling, make_step(), symbols=symbols, name="h")
     data = parse_module(image, name="h").elf.section(".data")
     assert data is not None
     assert bytes(data.data[:8]) == bytes(8)
@@ -170,4 +258,4 @@ def test_without_module_mutex_the_table_says_none(sibling: ModuleFile) -> None:
 
 def test_a_name_that_does_not_fit_is_refused(sibling: ModuleFile) -> None:
     with pytest.raises(LkmError, match="longer"):
-        assemble_helper(helper_code("x86_64"), sibling, EDITS, symbols=SYMBOLS, name="h" * 56)
+        assemble_helper(helper_code("x86_64"), sibling, make_step(), symbols=SYMBOLS, name="h" * 56)

@@ -27,7 +27,7 @@ def plan_for(*modules: LoadedModule, **fields: object) -> Plan:
 
 def test_a_healthy_module_needs_no_edit() -> None:
     plan = plan_for(make_module("x"))
-    assert (plan.verdict, plan.has_edits, plan.symbols) == (Verdict.REMOVABLE, False, {})
+    assert (plan.verdict, plan.needs_helper, plan.symbols) == (Verdict.REMOVABLE, False, {})
 
 
 def test_a_dead_init_has_pointers_then_refcnt_then_state_edited() -> None:
@@ -84,7 +84,7 @@ def test_state_and_count_are_expected_even_where_they_stay() -> None:
 
 def test_a_refused_module_has_no_edits() -> None:
     task = make_task("msleep", "x_init [x]", "do_init_module")
-    assert not plan_for(make_module("x", COMING), tasks=(task,)).has_edits
+    assert not plan_for(make_module("x", COMING), tasks=(task,)).needs_helper
 
 
 def test_users_come_first_and_their_references_are_given_back() -> None:

@@ -17,7 +17,7 @@ __all__ = ["MACHINES", "CodeRelocation", "HelperCode", "helper_code"]
 
 
 class CodeRelocation(NamedTuple):
-    """Where the code needs an address. `symbol` is a kernel function, or `.data` for the table."""
+    """Where the code needs the address of `symbol`: `.data`, the table."""
 
     offset: int
     type: int
@@ -27,7 +27,8 @@ class CodeRelocation(NamedTuple):
 
 class HelperCode(NamedTuple):
     """`machine` is the e_machine, `pointer_relocation` the type that stores a 64-bit address,
-    `extra_sections` what the module loader wants to find on this architecture."""
+    `extra_sections` what the module loader wants to find on this architecture, as far as the kernel's own
+    modules have it (arch/arm64/kernel/module-plts.c, module_frob_arch_sections)."""
 
     machine: int
     pointer_relocation: int
@@ -36,8 +37,11 @@ class HelperCode(NamedTuple):
     extra_sections: tuple[str, ...] = ()
 
 
-# uname -m → e_machine, relocation for a pointer (R_X86_64_64), extra sections
-MACHINES = {"x86_64": (Machine.X86_64, 1, ())}
+# uname -m → e_machine, relocation for a pointer (R_X86_64_64, R_AARCH64_ABS64), extra sections
+MACHINES: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "x86_64": (Machine.X86_64, 1, ()),
+    "aarch64": (Machine.AARCH64, 257, (".plt", ".init.plt", ".text.ftrace_trampoline")),
+}
 
 
 def helper_code(machine: str) -> HelperCode:

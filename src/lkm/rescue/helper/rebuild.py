@@ -18,7 +18,7 @@ from lkm.rescue.helper import MACHINES
 __all__ = ["assemble_source", "rebuild", "render_code"]
 
 HERE = os.path.dirname(__file__)
-ASSEMBLERS = {"x86_64": ("as", "--64")}
+ASSEMBLERS = {"x86_64": ("as", "--64"), "aarch64": ("aarch64-linux-gnu-as",)}
 
 
 def assemble_source(machine: str) -> Elf:
@@ -55,7 +55,7 @@ def render_code(elf: Elf, machine: str) -> str:
         "# SPDX-License-Identifier: GPL-2.0-or-later\n"
         f'"""Made from `{machine}.S` by `python -m lkm.rescue.helper.rebuild`; not to be edited."""\n\n'
         f"TEXT = bytes.fromhex(\n{rows}\n)\n\n"
-        f"# offset, type, symbol, addend\nRELOCATIONS = (\n{relocations}\n)\n"
+        f"# offset, type, symbol, addend\nRELOCATIONS = [\n{relocations}\n]\n"
     )
 
 
