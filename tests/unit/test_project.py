@@ -17,8 +17,8 @@ import lkm
 from lkm.cli.main import COMMANDS, EXIT_CODES, run
 from lkm.diagnosis.findings import Certainty, FindingCode, Verdict
 from lkm.errors import KernelCallError, LabError, LkmError, NeedsRoot, ParseError, Refused, UsageError
-from lkm.lab.kernels import SERIES
 from lkm.lab.process import PACKAGES
+from lkm.lab.series import SERIES
 from lkm.rescue.rescue import Outcome
 
 REPOSITORY = Path(__file__).parents[2]

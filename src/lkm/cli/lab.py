@@ -154,7 +154,8 @@ def _write_through(stream: int, data: bytes) -> None:
 
 def _kernels(arguments: argparse.Namespace) -> int:
     from lkm.lab import kernels
-    from lkm.lab.build import header_tree
+    from lkm.lab.headers import header_tree
+    from lkm.lab.series import SERIES
 
     if arguments.what != "list" and not arguments.names:
         raise UsageError(
@@ -162,7 +163,7 @@ def _kernels(arguments: argparse.Namespace) -> int:
         )
     if arguments.what == "list":
         cached = kernels.cached_kernels()
-        for series in kernels.SERIES:
+        for series in SERIES:
             here = [f"{kernel.release} ({kernel.version})" for kernel in cached if kernel.series == series]
             print(
                 f"{series.name:<6} {series.flavour} {series.architecture}  {', '.join(here) or 'not fetched'}"

@@ -13,11 +13,9 @@ import subprocess
 import tempfile
 
 from lkm.errors import LabError, UsageError
-from lkm.lab.archive import newest, open_archive
 from lkm.lab.cache import (
     Progress,
     cache_dir,
-    check,
     content_key,
     intact,
     locked,
@@ -26,14 +24,15 @@ from lkm.lab.cache import (
     silent,
     write_manifest,
 )
+from lkm.lab.headers import header_tree
 from lkm.lab.image import check_readable
 from lkm.lab.kernels import Kernel, get_kernel
-from lkm.lab.process import find_tool, run_tool
+from lkm.lab.process import find_tool
 
-__all__ = ["BuildFailed", "build_modules", "header_tree"]
+__all__ = ["BuildFailed", "build_modules"]
 
 MAKE_FLAGS = ("CONFIG_DEBUG_INFO_BTF_MODULES=", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=")
-"""There is no vmlinux to make BTF from; and compilers differ in what alignment they can do."""
+"""Making BTF takes pahole, and up to 6.1 a vmlinux that is not there; compilers differ in how they align."""
 
 PRODUCTS = re.compile(r"\.(o|ko|mod|mod\.c|cmd|symvers|order)$|^\.tmp_versions$|^\.git$|^__pycache__$")
 
@@ -80,59 +79,6 @@ def build_modules(
         return [os.path.join(home, name) for name in built]
     os.makedirs(out_dir, exist_ok=True)
     return [shutil.copy(os.path.join(home, name), os.path.join(out_dir, name)) for name in built]
-
-
-def header_tree(kernel: Kernel, *, progress: Progress = silent) -> str:
-    """The directory to build against (`make -C`), extracted from the archive when it is first wanted."""
-    home = os.path.join(cache_dir("headers"), kernel.release)
-    tree = os.path.join(home, "usr/src", f"linux-headers-{kernel.release}")
-    with locked(f"headers-{kernel.release}"):
-        manifest, damage = check(home)
-        if manifest is None or manifest.facts.get("version") != kernel.version:
-            if damage:
-                progress(f"the cached headers of {kernel.release} are damaged ({damage}): making them anew")
-            debs = _header_packages(kernel, progress)
-            with publish(home) as scratch:
-                for deb in debs:
-                    run_tool(["dpkg-deb", "-x", deb, scratch])
-                inside = os.path.relpath(tree, home)
-                _relocate(os.path.join(scratch, inside, "Makefile"), home)
-                names = tuple(
-                    os.path.join(inside, name) for name in ("Makefile", "Module.symvers", ".config")
-                )
-                write_manifest(scratch, {"version": kernel.version}, names=names)
-    return tree
-
-
-def _header_packages(kernel: Kernel, progress: Progress) -> list[str]:
-    """The `.deb` files of the headers, of what they share with other flavours, and of kbuild."""
-    series = kernel.series
-    archive = open_archive([series.suite], series.architecture, progress=progress)
-    name = f"linux-headers-{kernel.release}"
-    headers = [p for p in archive.packages(f"^{re.escape(name)}$") if p.version == kernel.version]
-    if not headers:
-        raise LabError(
-            f"the archive has no headers for {kernel.release} {kernel.version}",
-            remedy=f"lkm lab kernels fetch {series.name} takes the newest kernel, whose headers are there",
-        )
-    wanted = [headers[0]]
-    for dependency in headers[0].depends:
-        if re.match(r"linux-(headers-.*-common(-rt)?|kbuild-.*)$", dependency):
-            found = archive.packages(f"^{re.escape(dependency)}$")
-            exact = [package for package in found if package.version == kernel.version]
-            chosen = newest(exact or found)
-            if chosen is None:
-                raise LabError(f"the archive has no {dependency}")
-            wanted.append(chosen)
-    return [archive.fetch(package) for package in wanted]
-
-
-def _relocate(makefile: str, home: str) -> None:
-    """The one absolute path of a header tree is the `include` in its Makefile."""
-    with open(makefile, encoding="utf-8") as stream:
-        text = stream.read()
-    with open(makefile, "w", encoding="utf-8") as stream:
-        stream.write(re.sub(r"^include /usr/src/", f"include {home}/usr/src/", text, flags=re.MULTILINE))
 
 
 def _source_files(source_dir: str) -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tempfile
@@ -41,21 +42,42 @@ A kernel may have some of them built in.
 FEATURES = "none,dir_index,extent,extra_isize,filetype,large_file,sparse_super"
 
 
-def unpack_image(deb: str, release: str, destination: str, facts: Mapping[str, str]) -> None:
-    """Make an image directory in `destination` of the image package `deb`; `facts` go into its manifest."""
+def unpack_image(debs: Iterable[str], release: str, destination: str, facts: Mapping[str, str]) -> None:
+    """Make an image directory in `destination` of the packages of one kernel; `facts` go into its manifest."""
     with tempfile.TemporaryDirectory(prefix="unpack-", dir=os.path.dirname(destination)) as tree:
-        run_tool(["dpkg-deb", "-x", deb, tree])
+        for deb in debs:
+            run_tool(["dpkg-deb", "-x", deb, tree])
         modules = os.path.join(tree, "lib/modules", release)
+        merged = os.path.join(tree, "usr/lib/modules", release)  # from 6.12 on
+        if os.path.isdir(merged):
+            os.makedirs(os.path.dirname(modules), exist_ok=True)
+            os.rename(merged, modules)
         if not os.path.isdir(modules):
-            raise LabError(f"{os.path.basename(deb)} has no lib/modules/{release}")
+            raise LabError(f"the packages of {release} have no lib/modules/{release}")
         run_tool(["depmod", "-b", tree, release])
-        for name in ("vmlinuz", "config", "System.map"):
-            shutil.copyfile(os.path.join(tree, "boot", f"{name}-{release}"), os.path.join(destination, name))
-        os.unlink(os.path.join(tree, "boot", f"vmlinuz-{release}"))
+        _install_boot_files(tree, release)
+        boot = os.path.join(tree, "boot")
+        os.rename(os.path.join(boot, f"vmlinuz-{release}"), os.path.join(destination, "vmlinuz"))
+        for name in ("config", "System.map"):
+            shutil.copyfile(os.path.join(boot, f"{name}-{release}"), os.path.join(destination, name))
         shutil.rmtree(os.path.join(tree, "usr"), ignore_errors=True)
         _pack_drivers(modules, os.path.join(destination, "drivers.cpio"))
         make_ext4(tree, os.path.join(destination, "modules.img"))
     write_manifest(destination, facts)
+
+
+def _install_boot_files(tree: str, release: str) -> None:
+    """Where they lie beside the modules (from 7.2 on), copy them to `boot`, as an installation does."""
+    os.makedirs(os.path.join(tree, "boot"), exist_ok=True)
+    beside = os.path.join(tree, "lib/modules", release)
+    for name in ("vmlinuz", "config", "System.map"):
+        path = os.path.join(tree, "boot", f"{name}-{release}")
+        if not os.path.exists(path):
+            if not os.path.exists(os.path.join(beside, name)):
+                raise LabError(f"the packages of {release} have no {name}")
+            shutil.copyfile(os.path.join(beside, name), path)
+    if os.path.exists(os.path.join(beside, "vmlinuz")):
+        os.unlink(os.path.join(beside, "vmlinuz"))
 
 
 def make_ext4(tree: str, image: str, *, room: int = 8) -> None:
@@ -136,6 +158,13 @@ def _pack_drivers(modules: str, archive: str) -> None:
         os.mkdir(os.path.join(stage, "drivers"))
         for number, name in enumerate(DRIVERS):
             if name in found:
-                rest = os.path.basename(found[name]).split(".", 1)[1]
-                shutil.copyfile(found[name], os.path.join(stage, "drivers", f"{number}-{name}.{rest}"))
+                with open(os.path.join(stage, "drivers", f"{number}-{name}.ko"), "wb") as stream:
+                    stream.write(_module_bytes(found[name]))
         make_cpio(stage, archive)
+
+
+def _module_bytes(path: str) -> bytes:
+    """The module in a `.ko` or `.ko.xz`, the two that Debian has."""
+    with open(path, "rb") as stream:
+        data = stream.read()
+    return lzma.decompress(data) if path.endswith(".xz") else data

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernels of the lab: the table of series, and images fetched from the archive into the cache.
+"""Kernels of the lab: images fetched from the archive into the cache.
 
 A series is pinned to the version that was fetched first; `fetch` moves the pin to the newest.
 An image is a directory: `vmlinuz`, `config`, `System.map`, `modules.img` (ext4, read-only), `drivers.cpio`.
@@ -12,45 +12,16 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from lkm.errors import LabError, UsageError
+from lkm.errors import LabError
 from lkm.lab.archive import Archive, Package, newest, open_archive
 from lkm.lab.cache import Progress, cache_dir, check, locked, publish, read_manifest, sha256_file
 from lkm.lab.image import unpack_image
+from lkm.lab.series import SERIES, Series, find_series
 
-__all__ = [
-    "SERIES",
-    "Kernel",
-    "Series",
-    "cached_kernels",
-    "fetch_kernel",
-    "find_series",
-    "get_kernel",
-    "remove_kernel",
-]
+__all__ = ["Kernel", "cached_kernels", "fetch_kernel", "get_kernel", "pinned_release", "remove_kernel"]
 
 
-@dataclass(frozen=True)
-class Series:
-    """A row of the table: where the kernels of a series are and what their packages are called."""
-
-    name: str
-    suite: str
-    architecture: str
-    flavour: str
-    package: str
-    """Regular expression (POSIX extended, anchored) of the image packages, linux-image-RELEASE."""
-    compiler: str
-    """The compiler that built it: modules must be built with the same major version."""
-
-    def is_release(self, release: str) -> bool:
-        """Whether `uname -r` says `release` on a kernel of this series."""
-        return re.search(self.package, f"linux-image-{release}") is not None
-
-
-SERIES = (
-    Series("5.10", "bullseye", "amd64", "cloud", r"^linux-image-5\.10\.0-[0-9]+-cloud-amd64$", "gcc-12"),
-    Series("6.1", "bookworm", "amd64", "cloud", r"^linux-image-6\.1\.0-[0-9]+-cloud-amd64$", "gcc-12"),
-)
+IMAGE = "linux-image-"
 
 
 @dataclass(frozen=True)
@@ -67,22 +38,11 @@ class Kernel:
         return os.path.join(self.path, name)
 
 
-def find_series(name: str) -> Series:
-    """The series called `name`, or the one that the release `name` belongs to; else UsageError."""
-    for series in SERIES:
-        if name == series.name or series.is_release(name):
-            return series
-    known = ", ".join(series.name for series in SERIES)
-    raise UsageError(
-        f"the lab has no kernel {name!r}", remedy=f"series are {known}; or give an exact uname -r of one"
-    )
-
-
 def cached_kernels() -> list[Kernel]:
     """The kernels in the cache, damaged ones left out."""
     top = cache_dir("kernels")
-    found = (_cached(name) for name in sorted(os.listdir(top)) if not name.startswith("."))
-    return [kernel for kernel, _ in found if kernel is not None]
+    known = (name for name in sorted(os.listdir(top)) if any(series.is_release(name) for series in SERIES))
+    return [kernel for kernel, _ in map(_cached, known) if kernel is not None]
 
 
 def get_kernel(name: str, *, progress: Progress) -> Kernel:
@@ -162,27 +122,30 @@ def _obtain(series: Series, release: str, *, exact: bool, progress: Progress) ->
             kernel, _ = _cached(wanted)
             if kernel is not None:
                 return kernel
-        deb, package = _local_deb(release) if release else ("", None)
-        if package is None:
-            archive = open_archive([series.suite], series.architecture, progress=progress)
-            package = _choose(archive, series, release, exact=exact, progress=progress)
-            kernel, _ = _cached(package.name[len("linux-image-") :])
+        debs = _local_debs(release) if release else {}
+        if not debs:
+            image, archive = _choose(series, release, exact=exact, progress=progress)
+            kernel, _ = _cached(image.name[len(IMAGE) :])
             if kernel is not None:
                 _pin(kernel)
                 return kernel
             try:
-                deb = archive.fetch(package)
+                debs = _fetch_image(archive, image)
             except LabError:  # the archive may have moved on since its lists were read
                 archive.refresh()
-                package = _choose(archive, series, release, exact=exact, progress=progress)
-                deb = archive.fetch(package)
-        chosen = package.name[len("linux-image-") :]
+                image, archive = _choose(series, release, exact=exact, progress=progress)
+                debs = _fetch_image(archive, image)
+        image = next(iter(debs))
+        chosen = image.name[len(IMAGE) :]
         destination = os.path.join(cache_dir("kernels"), chosen)
-        progress(f"unpacking {package.name}")
+        progress(f"unpacking {image.name}")
         with publish(destination) as scratch:
-            facts = {"package": package.name, "version": package.version, "sha256": package.sha256}
-            unpack_image(deb, chosen, scratch, facts)
-        kernel = Kernel(series, chosen, package.version, destination)
+            facts = {
+                "version": image.version,
+                "packages": " ".join(f"{deb.name}={deb.version}={deb.sha256}" for deb in debs),
+            }
+            unpack_image(list(debs.values()), chosen, scratch, facts)
+        kernel = Kernel(series, chosen, image.version, destination)
         if not exact or not pinned_release(series):
             _pin(kernel)
         return kernel
@@ -195,33 +158,50 @@ def _pin(kernel: Kernel) -> None:
     os.replace(f"{path}.new", path)
 
 
-def _local_deb(release: str) -> tuple[str, Package | None]:
-    """The package that a damaged image was made from, if it is still in the cache and whole."""
+def _local_debs(release: str) -> dict[Package, str]:
+    """The packages that a damaged image was made from, if all are still in the cache and whole."""
     manifest = read_manifest(os.path.join(cache_dir("kernels"), release))
-    if manifest is None:
-        return "", None
-    facts = manifest.facts
-    deb = Archive.deb_path(facts["package"], facts["version"])
-    if not os.path.exists(deb) or sha256_file(deb) != facts["sha256"]:
-        return "", None
-    return deb, Package(facts["package"], facts["version"], facts["sha256"], os.stat(deb).st_size)
+    debs = {}
+    for words in manifest.facts.get("packages", "").split() if manifest is not None else ():
+        name, version, digest = words.split("=")
+        deb = Archive.deb_path(name, version)
+        if not os.path.exists(deb) or sha256_file(deb) != digest:
+            return {}
+        debs[Package(name, version, digest, os.stat(deb).st_size)] = deb
+    return debs
 
 
-def _choose(archive: Archive, series: Series, release: str, *, exact: bool, progress: Progress) -> Package:
-    packages = archive.packages(series.package)
+def _fetch_image(archive: Archive, image: Package) -> dict[Package, str]:
+    """The image package, and from 6.19 the ones that it is split into: binary, modules and base of a release."""
+    release = image.name[len(IMAGE) :]
+    parts = [image]
+    for name in image.depends:
+        if name in (f"linux-{part}-{release}" for part in ("base", "binary", "modules")):
+            found = [
+                part for part in archive.packages(f"^{re.escape(name)}$") if part.version == image.version
+            ]
+            if not found:
+                raise LabError(f"the archive has no {name} {image.version}")
+            parts.append(found[0])
+    return {part: archive.fetch(part) for part in parts}
+
+
+def _choose(series: Series, release: str, *, exact: bool, progress: Progress) -> tuple[Package, Archive]:
+    """The image package of `release`, or the newest of the series, and the archive of the suite that has it."""
+    archives = [open_archive([suite], series.architecture, progress=progress) for suite in series.suites]
     if release:
-        match = newest(package for package in packages if package.name == f"linux-image-{release}")
-        if match is not None:
-            return match
+        for archive in archives:
+            match = newest(archive.packages(f"^{IMAGE}{re.escape(release)}$"))
+            if match is not None:
+                return match, archive
         if exact:
             raise LabError(
                 f"the archive no longer has {release}",
                 remedy=f"take the newest of the series: --kernel {series.name}",
             )
         progress(f"the archive no longer has {release}: taking the newest of {series.name}")
-    best = newest(packages)
-    if best is None:
-        raise LabError(
-            f"the archive has no kernel of the series {series.name}", remedy="try another --mirror"
-        )
-    return best
+    for archive in archives:
+        best = newest(archive.packages(f"^{IMAGE}{series.pattern}$"))
+        if best is not None:
+            return best, archive
+    raise LabError(f"the archive has no kernel of the series {series.name}", remedy="try another --mirror")

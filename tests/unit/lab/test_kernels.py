@@ -14,6 +14,7 @@ from lkm.errors import LabError, UsageError
 from lkm.lab import kernels
 from lkm.lab.archive import Archive, Package, newest
 from lkm.lab.cache import silent
+from lkm.lab.series import find_series
 from lkm.lab.sources import Mirror
 
 
@@ -106,13 +107,13 @@ def test_versions_are_in_the_order_of_dpkg() -> None:
     ("name", "series"), [("6.1", "6.1"), ("6.1.0-56-cloud-amd64", "6.1"), ("5.10.0-46-cloud-amd64", "5.10")]
 )
 def test_a_kernel_is_named_by_series_or_release(name: str, series: str) -> None:
-    assert kernels.find_series(name).name == series
+    assert find_series(name).name == series
 
 
 @pytest.mark.parametrize("name", ["6.2", "6.1.0-56-amd64", "6.1.0-0.deb11.5-cloud-amd64", "", "6.1 "])
 def test_other_names_are_wrong_usage(name: str) -> None:
     with pytest.raises(UsageError, match=r"6\.1"):
-        kernels.find_series(name)
+        find_series(name)
 
 
 def test_nothing_is_cached_at_first_and_removing_nothing_is_no_error() -> None:
