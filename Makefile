@@ -24,8 +24,8 @@ export LKM_LAB_MIRROR ?=
 # What the lab runs (src/lkm/lab/process.py names each tool's package; a test compares), the compilers of its
 # kernels, the C library's headers for them, libelf for kbuild's objtool (libelf-dev has the same name
 # everywhere), and the keyring that apt verifies Debian's kernels with, which Ubuntu does not bring.
-PACKAGES := apt binutils busybox-static cpio debian-archive-keyring dpkg e2fsprogs gcc-12 kmod libc-bin \
-	libc6-dev libelf-dev make ovmf qemu-system-x86
+PACKAGES := apt binutils binutils-aarch64-linux-gnu busybox-static cpio debian-archive-keyring dpkg e2fsprogs gcc-12 \
+	gcc-12-aarch64-linux-gnu kmod libc-bin libc6-dev libelf-dev make ovmf qemu-system-arm qemu-system-x86
 
 say = printf '\n== %s\n' "$(1)"
 

@@ -69,7 +69,7 @@ class Archive:
 
     def fetch(self, package: Package) -> str:
         """The path of the package's verified `.deb` in the cache; downloaded if it is not there."""
-        path = self.deb_path(package.name, package.version)
+        path = self.deb_path(package.name, package.version, self._architecture)
         with locked("archive"):
             if os.path.exists(path) and sha256_file(path) == package.sha256:
                 return path
@@ -85,9 +85,9 @@ class Archive:
         raise LabError(f"{package.name} {package.version} came with another checksum", remedy=OFFLINE_REMEDY)
 
     @staticmethod
-    def deb_path(name: str, version: str) -> str:
-        """Where the cache keeps a package."""
-        return os.path.join(cache_dir("debs"), f"{name}_{version.replace(':', '%3a')}.deb")
+    def deb_path(name: str, version: str, architecture: str) -> str:
+        """Where the cache keeps a package of the archive of `architecture`."""
+        return os.path.join(cache_dir("debs"), f"{name}_{version.replace(':', '%3a')}_{architecture}.deb")
 
     def _search(self, pattern: str) -> list[Package]:
         lines = self._apt("apt-cache", "search", "--names-only", pattern).decode().splitlines()

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 from lkm.errors import LabError
+from lkm.lab.architecture import Architecture, find_architecture, host_architecture
 from lkm.lab.cache import Progress, cache_dir, content_key, locked, prune, use
 from lkm.lab.delivery import PACKAGE_SIZE, SHARE_SIZE, package_image, share_image, sparse_file
 from lkm.lab.kernels import Kernel
@@ -29,21 +30,26 @@ FIRMWARE_TIMEOUT = 30.0
 PROBE_TIMEOUT = 20.0
 
 
-def qemu_identity() -> tuple[str, int, int]:
+def qemu_identity(emulator: str) -> tuple[str, int, int]:
     """Which QEMU is installed: a template fits only the one that made it. Asking it would take 30 ms."""
-    path = find_tool("qemu-system-x86_64")
+    path = find_tool(emulator)
     status = os.stat(path)
     return path, status.st_mtime_ns, status.st_size
 
 
-def describe_hardware(kernel: Kernel, *, memory: int, append: str = "", progress: Progress) -> Hardware:
-    """The machine that boots `kernel`."""
+def describe_hardware(
+    kernel: Kernel, *, memory: int, append: str = "", cpu: str = "", progress: Progress
+) -> Hardware:
+    """The machine that boots `kernel`; `cpu` is QEMU's -cpu, by default `LKM_LAB_CPU`'s."""
+    architecture = find_architecture(kernel.series.architecture)
     hardware = Hardware(
+        architecture=architecture,
         kernel=kernel.file("vmlinuz"),
-        initrd=_initrd(kernel, progress),
+        initrd=_initrd(kernel, architecture, progress),
         modules=kernel.file("modules.img"),
         memory=memory,
         append=append,
+        cpu=cpu or os.environ.get("LKM_LAB_CPU", ""),
     )
     return replace(hardware, accelerator=_accelerator(hardware, progress))
 
@@ -91,9 +97,9 @@ def boot_guest(hardware: Hardware, *, share: str | None = None, deliver: bool, p
     raise AssertionError("unreachable")
 
 
-def _initrd(kernel: Kernel, progress: Progress) -> str:
+def _initrd(kernel: Kernel, architecture: Architecture, progress: Progress) -> str:
     """The drivers of this kernel and the guest's root in one file: QEMU takes only one."""
-    parts = (kernel.file("drivers.cpio"), base_initramfs(progress))
+    parts = (kernel.file("drivers.cpio"), base_initramfs(architecture, progress))
     states = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in parts]
     path = os.path.join(cache_dir("initrd"), f"{kernel.release}-{content_key(states)}")
     size = sum(os.stat(part).st_size for part in parts)
@@ -113,12 +119,14 @@ def _accelerator(hardware: Hardware, progress: Progress) -> str:
 
     /dev/kvm can be there and be broken, so nothing but a boot tells.
     """
+    if hardware.architecture != host_architecture():
+        return "tcg"
     chosen = os.environ.get("LKM_LAB_ACCELERATOR", "")
     if chosen:
         return chosen
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    key = content_key(qemu_identity(), os.uname().release, os.uname().version)
+    key = content_key(qemu_identity(hardware.architecture.emulator), os.uname().release, os.uname().version)
     path = os.path.join(cache_dir(), "accelerator.json")
     with locked("accelerator"):
         try:

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 
 from lkm.errors import LabError, UsageError
+from lkm.lab.architecture import find_architecture, host_architecture
 from lkm.lab.cache import (
     Progress,
     cache_dir,
@@ -102,6 +103,16 @@ def _kbuild(source_dir: str, sources: list[str]) -> str:
     return "".join(f"obj-m += {name}\n" for name in objects)
 
 
+def _toolchain(kernel: Kernel) -> list[str]:
+    """Which compiler, and of which make: a cross compiler where the kernel is not of this machine's architecture."""
+    architecture = find_architecture(kernel.series.architecture)
+    if architecture == host_architecture():
+        return [f"CC={find_tool(kernel.series.compiler)}"]
+    compiler = find_tool(f"{architecture.cross}{kernel.series.compiler}")
+    find_tool(f"{architecture.cross}ld")
+    return [f"ARCH={architecture.kbuild}", f"CROSS_COMPILE={architecture.cross}", f"CC={compiler}"]
+
+
 def _build(
     source_dir: str, sources: list[str], kbuild: str, *, headers: str, kernel: Kernel, destination: str
 ) -> None:
@@ -112,8 +123,7 @@ def _build(
         if kbuild:
             with open(os.path.join(copy, "Kbuild"), "w", encoding="utf-8") as stream:
                 stream.write(kbuild)
-        compiler = find_tool(kernel.series.compiler)
-        argv = [find_tool("make"), "-C", headers, f"M={copy}", f"CC={compiler}", *MAKE_FLAGS, "modules"]
+        argv = [find_tool("make"), "-C", headers, f"M={copy}", *_toolchain(kernel), *MAKE_FLAGS, "modules"]
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))
         }

@@ -46,11 +46,15 @@ class Guest:
         *,
         share: str | None = None,
         memory: int = MEMORY,
+        cpu: str = "",
         progress: Progress = silent,
     ) -> Guest:
-        """A clone of a booted guest: up in a fraction of a second. `share` appears, copied, as `/share`."""
+        """A clone of a booted guest: up in a fraction of a second. `share` appears, copied, as `/share`.
+
+        `cpu` is another processor than usual (QEMU's -cpu; by default `LKM_LAB_CPU`).
+        """
         image = get_kernel(kernel, progress=progress)
-        return cls(image, clone_guest(image, share=share, memory=memory, progress=progress))
+        return cls(image, clone_guest(image, share=share, memory=memory, cpu=cpu, progress=progress))
 
     @classmethod
     def boot(
@@ -60,6 +64,7 @@ class Guest:
         share: str | None = None,
         append: str = "",
         memory: int = MEMORY,
+        cpu: str = "",
         firmware_cert: str = "",
         secure_boot: bool = False,
         progress: Progress = silent,
@@ -70,8 +75,10 @@ class Guest:
         `secure_boot` Secure Boot is on.
         """
         image = get_kernel(kernel, progress=progress)
-        hardware = describe_hardware(image, memory=memory, append=append, progress=progress)
+        hardware = describe_hardware(image, memory=memory, append=append, cpu=cpu, progress=progress)
         if firmware_cert:
+            if hardware.architecture.name != "amd64":
+                raise LabError(f"the lab has no UEFI for {kernel}", remedy="take a kernel for amd64")
             hardware = replace(hardware, variables=firmware_variables(firmware_cert, secure_boot=secure_boot))
         progress(f"booting {image.release}")
         return cls(image, boot_guest(hardware, share=share, deliver=True, progress=progress))

@@ -5,7 +5,7 @@ export PATH=/usr/sbin:/usr/bin
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
-exec </dev/null >/dev/ttyS0 2>&1
+exec </dev/null >/dev/console 2>&1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 for tree in tmpfs:/dev/shm tmpfs:/run tmpfs:/tmp tmpfs:/mnt \

@@ -122,7 +122,7 @@ def _obtain(series: Series, release: str, *, exact: bool, progress: Progress) ->
             kernel, _ = _cached(wanted)
             if kernel is not None:
                 return kernel
-        debs = _local_debs(release) if release else {}
+        debs = _local_debs(series, release) if release else {}
         if not debs:
             image, archive = _choose(series, release, exact=exact, progress=progress)
             kernel, _ = _cached(image.name[len(IMAGE) :])
@@ -158,13 +158,13 @@ def _pin(kernel: Kernel) -> None:
     os.replace(f"{path}.new", path)
 
 
-def _local_debs(release: str) -> dict[Package, str]:
+def _local_debs(series: Series, release: str) -> dict[Package, str]:
     """The packages that a damaged image was made from, if all are still in the cache and whole."""
     manifest = read_manifest(os.path.join(cache_dir("kernels"), release))
     debs = {}
     for words in manifest.facts.get("packages", "").split() if manifest is not None else ():
         name, version, digest = words.split("=")
-        deb = Archive.deb_path(name, version)
+        deb = Archive.deb_path(name, version, series.architecture)
         if not os.path.exists(deb) or sha256_file(deb) != digest:
             return {}
         debs[Package(name, version, digest, os.stat(deb).st_size)] = deb

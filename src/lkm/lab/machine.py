@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lkm.errors import LabError
+from lkm.lab.architecture import Architecture
 from lkm.lab.firmware import firmware_arguments
 from lkm.lab.port import PORT_NAME
 from lkm.lab.process import find_tool
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Hardware", "Machine"]
 
 PANIC = re.compile(rb"Kernel panic - not syncing")
-COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 log_buf_len=4M net.ifnames=0"
+COMMAND_LINE = "loglevel=4 panic=-1 log_buf_len=4M net.ifnames=0"
 """With panic=-1 and -no-reboot a panic ends QEMU at once. An oops is no panic: the kernel's default."""
 
 
@@ -31,6 +32,7 @@ COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 log_buf_len=4M net.ifnames=0"
 class Hardware:
     """What a template and its clones must have in common."""
 
+    architecture: Architecture
     kernel: str
     initrd: str
     modules: str
@@ -39,6 +41,8 @@ class Hardware:
     memory: int = 512
     append: str = ""
     accelerator: str = "tcg"
+    cpu: str = ""
+    """QEMU's -cpu; empty: the architecture's own under TCG, the host's under KVM."""
     ram: str = ""
     """A file that is the guest's memory; empty: anonymous memory."""
     ram_shared: bool = False
@@ -51,15 +55,16 @@ class Hardware:
         backend = f"memory-backend-file,mem-path={self.ram},share={_on(self.ram_shared)}"
         if not self.ram:
             backend = "memory-backend-ram"
-        # TCG (seen with QEMU 7.2): newer kernels die at random with cmpxchg16b, and none needs it.
-        cpu = "max,-cx16" if self.accelerator == "tcg" else "host"
+        architecture = self.architecture
+        cpu = self.cpu or (architecture.cpu if self.accelerator == "tcg" else "host")
         disk = "driver=file,read-only=on,locking=off"
         return [
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-machine", "q35,memory-backend=ram", "-accel", self.accelerator, "-cpu", cpu, "-smp", "1",
+            "-machine", f"{architecture.board},memory-backend=ram", "-accel", self.accelerator,
+            "-cpu", cpu, "-smp", "1",
             "-object", f"{backend},id=ram,size={self.memory}M", "-m", f"{self.memory}M",
             "-kernel", self.kernel, "-initrd", self.initrd,
-            "-append", f"{COMMAND_LINE} {self.append}".strip(),
+            "-append", f"console={architecture.console} {COMMAND_LINE} {self.append}".strip(),
             "-blockdev", f"{disk},node-name=modules,filename={_escape(self.modules)}",
             "-device", "virtio-blk-pci,drive=modules,addr=4",
             "-blockdev", f"{disk},node-name=package,filename={_escape(self.package)}",
@@ -91,7 +96,7 @@ class Machine:
         agent, agent_end = socket.socketpair()
         monitor, monitor_end = socket.socketpair()
         argv = [
-            find_tool("qemu-system-x86_64"),
+            find_tool(hardware.architecture.emulator),
             *hardware.arguments(),
             "-chardev", f"file,id=console,path={_escape(directory)}/console", "-serial", "chardev:console",
             "-chardev", f"socket,id=agent,fd={agent_end.fileno()}",

@@ -13,6 +13,8 @@ from lkm.errors import LabError
 __all__ = ["find_tool", "run_tool"]
 
 PACKAGES = {
+    "aarch64-linux-gnu-gcc-12": "gcc-12-aarch64-linux-gnu",
+    "aarch64-linux-gnu-ld": "binutils-aarch64-linux-gnu",
     "apt-cache": "apt",
     "apt-config": "apt",
     "apt-get": "apt",
@@ -25,6 +27,7 @@ PACKAGES = {
     "ldd": "libc-bin",
     "make": "make",
     "mke2fs": "e2fsprogs",
+    "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
     "strip": "binutils",
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The guest's root: busybox, kmod, the host's CPython with its libraries, and the agent, as one initramfs.
+"""The guest's root: busybox, kmod, CPython with its libraries, and the agent, as one initramfs.
 
-It is the same for every kernel and does not hold lkm itself, which each guest gets from its delivery disk.
+They are this machine's own; those of a guest of another architecture come from Debian packages. The root is
+the same for every kernel and does not hold lkm itself, which each guest gets from its delivery disk.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterable
 
 from lkm.errors import LabError
+from lkm.lab.architecture import Architecture, host_architecture
 from lkm.lab.cache import (
     Progress,
     cache_dir,
@@ -27,6 +29,7 @@ from lkm.lab.cache import (
     use,
     write_manifest,
 )
+from lkm.lab.foreign import FOREIGN_PYTHON, add_foreign_programs, fetch_foreign_packages
 from lkm.lab.image import make_cpio
 from lkm.lab.process import find_tool, run_tool
 
@@ -61,18 +64,18 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def guest_python() -> str:
-    """The interpreter that guests get: this one, outside any virtual environment, symbolic links resolved."""
+    """The interpreter of guests of this architecture: this one, outside any virtual environment, links resolved."""
     base = getattr(sys, "_base_executable", None) or sys.executable
     return os.path.realpath(base)
 
 
-def base_initramfs(progress: Progress) -> str:
+def base_initramfs(architecture: Architecture, progress: Progress) -> str:
     """The path of the initramfs in the cache; made if the agent, the interpreter or a tool has changed."""
-    sources = [f"{HERE}/{name}" for name in (*AGENT, "init.sh")]
-    inputs = [guest_python(), find_tool("busybox"), find_tool("kmod"), *sources, __file__]
-    key = content_key(
-        sys.version, *((path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in inputs)
-    )
+    foreign = architecture != host_architecture()
+    inputs = [f"{HERE}/{name}" for name in (*AGENT, "init.sh", "foreign.py", "rootfs.py")]
+    inputs += [find_tool("busybox")] if foreign else [guest_python(), find_tool("busybox"), find_tool("kmod")]
+    states = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in inputs]
+    key = content_key(architecture.name, sys.version, states)
     home = os.path.join(cache_dir("guest"), key)
     path = os.path.join(home, "initramfs.cpio")
     if intact(home):
@@ -83,26 +86,36 @@ def base_initramfs(progress: Progress) -> str:
             return path
         progress("making the guest's root")
         prune(cache_dir("guest"))
+        packages = fetch_foreign_packages(architecture.name, progress=progress) if foreign else []
         with tempfile.TemporaryDirectory(prefix="lkm-root-") as stage, publish(home) as scratch:
-            _fill(stage)
+            _make_directories(stage)
+            if foreign:
+                add_foreign_programs(stage, packages)
+                _add_applets(stage)
+            else:
+                _add_tools(stage)
+                _add_python(stage)
+            _add_files(stage)
             make_cpio(stage, os.path.join(scratch, "initramfs.cpio"))
-            write_manifest(scratch, {"python": guest_python()})
+            python = f"Debian's {FOREIGN_PYTHON}" if foreign else guest_python()
+            write_manifest(scratch, {"python": python, "architecture": architecture.name})
     return path
 
 
-def _fill(stage: str) -> None:
+def _make_directories(stage: str) -> None:
     for name in DIRECTORIES:
         os.makedirs(os.path.join(stage, name), exist_ok=True)
     for name in ("bin", "lib", "lib64", "sbin"):
         os.symlink(f"usr/{name}", os.path.join(stage, name))
-    _add_tools(stage)
-    _add_python(stage)
+
+
+def _add_files(stage: str) -> None:
     for name in AGENT:
         shutil.copyfile(f"{HERE}/{name}", f"{stage}/usr/lib/lkm-lab/lkm/lab/{name}")
     _write(f"{stage}/init", _read(f"{HERE}/init.sh"), mode=0o755)
     _write(f"{stage}/usr/local/bin/lkm", LKM_SCRIPT, mode=0o755)
     if os.path.isdir("/lib/terminfo"):
-        shutil.copytree("/lib/terminfo", f"{stage}/usr/lib/terminfo")
+        shutil.copytree("/lib/terminfo", f"{stage}/usr/lib/terminfo", dirs_exist_ok=True)
     _write(f"{stage}/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
     _write(f"{stage}/etc/group", "root:x:0:\n")
     _write(f"{stage}/etc/hosts", "127.0.0.1 localhost lab\n")
@@ -113,19 +126,24 @@ def _add_tools(stage: str) -> None:
     if b"=>" in _ldd(busybox):
         raise LabError("busybox is linked dynamically", remedy="install the package busybox-static")
     shutil.copy(busybox, f"{stage}/usr/bin/busybox")
-    for applet in run_tool(["busybox", "--list"]).decode().split():
-        if applet not in (*KMOD_TOOLS, "busybox"):
-            os.symlink("busybox", f"{stage}/usr/bin/{applet}")
     # Debian's busybox shell takes its own applets before what is on PATH, also insmod: so it is not /bin/sh.
     shells = [os.path.realpath(find_tool(name)) for name in ("sh", "bash")]
     for name, shell in zip(("sh", "bash"), shells):
-        os.unlink(f"{stage}/usr/bin/{name}") if os.path.lexists(f"{stage}/usr/bin/{name}") else None
         shutil.copy(shell, f"{stage}/usr/bin/{name}")
     kmod = os.path.realpath(find_tool("kmod"))
     shutil.copy(kmod, f"{stage}/usr/bin/kmod")
     for tool in KMOD_TOOLS:
         os.symlink("../bin/kmod", f"{stage}/usr/sbin/{tool}")
+    _add_applets(stage)
     _add_libraries(stage, [kmod, *shells])
+
+
+def _add_applets(stage: str) -> None:
+    """Links to busybox, for what this machine's can do; a foreign one is of the same make."""
+    for applet in run_tool(["busybox", "--list"]).decode().split():
+        link = f"{stage}/usr/bin/{applet}"
+        if applet not in KMOD_TOOLS and not os.path.lexists(link):
+            os.symlink("busybox", link)
 
 
 def _add_python(stage: str) -> None:

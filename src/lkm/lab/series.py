@@ -49,6 +49,11 @@ SERIES = (
     Series("6.1", ("bookworm",), _stable("6.1", "cloud-amd64")),
     Series("6.12", ("trixie", "bookworm", "bookworm-backports"), _rolling("6.12", "cloud-amd64")),
     Series("7.3", NEXT, _rolling("7.3", "cloud-amd64")),
+    Series("6.1-arm64", ("bookworm",), _stable("6.1", "cloud-arm64"), "arm64"),
+    Series(
+        "6.12-arm64", ("trixie", "bookworm", "bookworm-backports"), _rolling("6.12", "cloud-arm64"), "arm64"
+    ),
+    Series("7.3-arm64", NEXT, _rolling("7.3", "cloud-arm64"), "arm64"),
 )
 
 

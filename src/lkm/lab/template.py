@@ -36,9 +36,11 @@ __all__ = ["clone_guest"]
 CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
 
 
-def clone_guest(kernel: Kernel, *, share: str | None, memory: int, progress: Progress) -> Session:
+def clone_guest(
+    kernel: Kernel, *, share: str | None, memory: int, cpu: str = "", progress: Progress
+) -> Session:
     """A clone of the template of this kernel, which is made if there is none."""
-    hardware = describe_hardware(kernel, memory=memory, progress=progress)
+    hardware = describe_hardware(kernel, memory=memory, cpu=cpu, progress=progress)
     home = _template(kernel, hardware, progress)
     try:
         return _clone(hardware, home, share)
@@ -70,7 +72,7 @@ def _template(kernel: Kernel, hardware: Hardware, progress: Progress) -> str:
     stat = os.stat
     # The initramfs is named by its content, and its date is that of its last use.
     files = [(path, stat(path).st_mtime_ns) for path in (hardware.kernel, hardware.modules)]
-    key = content_key(qemu_identity(), hardware, files)
+    key = content_key(qemu_identity(hardware.architecture.emulator), hardware, files)
     home = os.path.join(cache_dir("templates"), f"{kernel.release}-{key}")
     if intact(home):
         return use(home)
