@@ -95,7 +95,11 @@ OBSTACLES = (
         ("no usable in-tree module",),
     ),
     Obstacle("modules are disabled", ("echo 1 >/proc/sys/kernel/modules_disabled",), ("disabled",)),
-    Obstacle("lockdown", ("echo integrity >/sys/kernel/security/lockdown",), ("locked down (integrity)",)),
+    Obstacle(
+        "lockdown",
+        ("echo integrity >/sys/kernel/security/lockdown",),
+        ("locked down (integrity)", "--sign-key"),
+    ),
     Obstacle(
         "confidentiality",
         ("echo confidentiality >/sys/kernel/security/lockdown",),
@@ -104,7 +108,7 @@ OBSTACLES = (
     Obstacle(
         "enforced signatures",
         ("echo 1 >/sys/module/module/parameters/sig_enforce",),
-        ("signed modules only",),
+        ("signed modules only", "--sign-key"),
     ),
 )
 

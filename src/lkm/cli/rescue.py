@@ -15,6 +15,7 @@ from typing import Any
 from lkm.cli.arguments import seconds
 from lkm.cli.files import read_named_file
 from lkm.cli.render import plain, styled, wants_colour
+from lkm.cli.signing import add_signing_options, read_signer
 from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
 from lkm.errors import UsageError
@@ -44,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-wait", metavar="S", type=seconds, default=10.0, help="seconds that an exit may take (10)"
     )
+    add_signing_options(parser)
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
 
@@ -56,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         recorded=_read_plan(arguments.plan) if arguments.plan else None,
         record=arguments.record or default_record_path(name),
         exit_seconds=arguments.exit_wait,
+        signer=read_signer(arguments, Root.live()),
     )
     if options.recorded is not None and options.recorded.module != name:
         raise UsageError(f"{arguments.plan} is a plan for {options.recorded.module}, not for {name}")

@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 from lkm.errors import ParseError
 
-__all__ = ["MARKER", "PKEY_ID_PKCS7", "ModuleSignature", "SignatureError", "split_signature"]
+__all__ = [
+    "MARKER",
+    "PKEY_ID_PKCS7",
+    "ModuleSignature",
+    "SignatureError",
+    "append_signature",
+    "split_signature",
+]
 
 MARKER = b"~Module signature appended~\n"
 PKEY_ID_PKCS7 = 2
@@ -37,6 +44,11 @@ class ModuleSignature(NamedTuple):
     signer: bytes
     key_id: bytes
     signature: bytes
+
+
+def append_signature(payload: bytes, signature: bytes) -> bytes:
+    """A module with the PKCS#7 message `signature` at its end; the other fields of the trailer are zero."""
+    return payload + signature + _TRAILER.pack(0, 0, PKEY_ID_PKCS7, 0, 0, len(signature)) + MARKER
 
 
 def split_signature(

@@ -7,6 +7,7 @@ returns.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from enum import Enum
@@ -18,6 +19,7 @@ from lkm.names import ModuleName
 from lkm.rescue.assemble import assemble_helper
 from lkm.rescue.helper import helper_code
 from lkm.rescue.plan import Edit, Plan, Step
+from lkm.rescue.signing import Signer, sign_module
 from lkm.rescue.table import HelperAnswer, HelperOutcome, decode_answer, operations
 from lkm.system.calls import CallResult, delete_module, init_module
 
@@ -25,6 +27,10 @@ __all__ = ["HelperFailure", "Removal", "RemovalOutcome", "execute_removal", "exe
 
 HELPER_SECONDS = 20.0
 """The helper works for microseconds; what takes long is a guest under emulation."""
+
+
+UNTRUSTED = (errno.EKEYREJECTED, errno.ENOKEY, errno.EPERM)
+"""What module_sig_check (6.1) answers where no key fits: the first, enforced; EPERM under lockdown."""
 
 
 class HelperFailure(NamedTuple):
@@ -60,15 +66,21 @@ class Removal(NamedTuple):
     pid: int = 0
 
 
-def execute_step(plan: Plan, step: Step, *, seconds: float = HELPER_SECONDS) -> HelperFailure | None:
-    """Do what the helper does for the step, with one assembled for this kernel; None: all is done.
+def execute_step(
+    plan: Plan, step: Step, *, signer: Signer | None = None, seconds: float = HELPER_SECONDS
+) -> HelperFailure | None:
+    """Do what the helper does for the step, with one assembled for this kernel, signed where there is a signer;
+    None: all is done.
 
     The helper is loaded with init_module(2), from memory: no file is left, and since 6.5 a stale entry in the
     kernel's table of files being loaded (idempotent_init_module) is not met. `seconds` are for calls that may
     block: a loader that outlives them is left to go on.
     """
     name = f"lkm_helper_{os.getpid()}_{next(_numbers)}"
-    result = init_module(_assemble(plan, step, name), seconds=seconds, kill=False)
+    image = _assemble(plan, step, name)
+    if signer is not None:
+        image = sign_module(image, signer)
+    result = init_module(image, seconds=seconds, kill=False)
     if result.timed_out:
         reason = (
             f"{_calls(step)} did not come back within {seconds:g} s (pid {result.pid}), and may still do so"
@@ -80,7 +92,9 @@ def execute_step(plan: Plan, step: Step, *, seconds: float = HELPER_SECONDS) -> 
     answer = decode_answer(result.errno)
     if answer.outcome is HelperOutcome.WRITTEN:
         return None
-    return _failure(answer, step, result)
+    if answer.outcome is HelperOutcome.NOT_RUN:
+        return _not_taken(result, signer)
+    return _failure(answer, step)
 
 
 _numbers = itertools.count(1)
@@ -108,10 +122,15 @@ def _assemble(plan: Plan, step: Step, name: str) -> bytes:
     return assemble_helper(helper_code(plan.machine), sibling, step, symbols=plan.symbols, name=name)
 
 
-def _failure(answer: HelperAnswer, step: Step, result: CallResult) -> HelperFailure:
-    if answer.outcome is HelperOutcome.NOT_RUN:
-        reason = f"the kernel did not take the helper ({os.strerror(result.errno)}); nothing was written"
-        return HelperFailure(answer.outcome, reason)
+def _not_taken(result: CallResult, signer: Signer | None) -> HelperFailure:
+    why = os.strerror(result.errno)
+    if signer is not None and result.errno in UNTRUSTED:
+        why += f": it does not trust the key of {signer.identity.subject} for modules"
+    reason = f"the kernel did not take the helper ({why}); nothing was written"
+    return HelperFailure(HelperOutcome.NOT_RUN, reason)
+
+
+def _failure(answer: HelperAnswer, step: Step) -> HelperFailure:
     if answer.outcome is HelperOutcome.LOCK_HELD:
         return HelperFailure(answer.outcome, f"{step.lock.value} is held; nothing was written")
     about = operations(step)[answer.operation or 0]

@@ -19,9 +19,10 @@ from lkm.diagnosis.diagnose import diagnose, without_module
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
 from lkm.diagnosis.references import removal_order
 from lkm.errors import LkmError
+from lkm.formats.keys import SigningKey
 from lkm.names import ModuleName
 from lkm.rescue.plan import Edit, EditKind, Plan, Step
-from lkm.system.snapshot import Layout, LoadedModule, ModuleState, RawModule, Snapshot
+from lkm.system.snapshot import Layout, LoadedModule, ModuleState, Policy, RawModule, Snapshot
 
 __all__ = ["ACCESS", "needed_symbols", "plan_rescue"]
 
@@ -81,7 +82,7 @@ def _warnings(snapshot: Snapshot, steps: list[Step], *, edits: bool) -> tuple[st
     if policy.panic_on_warn:
         warnings.append("panic_on_warn is set: any warning takes the machine down")
     if edits:
-        warnings.append("the kernel stays tainted: an out-of-tree, unsigned module was loaded")
+        warnings += _signing_warnings(policy)
         if not snapshot.symbols.get("module_mutex"):
             warnings.append(
                 "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
@@ -95,6 +96,27 @@ def _warnings(snapshot: Snapshot, steps: list[Step], *, edits: bool) -> tuple[st
             "and lkm load use that): its entry in idem_hash dangles (idempotent_init_module, since 6.5)"
         )
     return tuple(warnings)
+
+
+def _signing_warnings(policy: Policy) -> list[str]:
+    signer = policy.signer
+    if signer is None:
+        return ["the kernel stays tainted: an out-of-tree, unsigned module was loaded"]
+    warnings = [
+        "the kernel stays tainted: an out-of-tree module was loaded",
+        f"the helper is signed by {signer.subject} (id {signer.id}), whose key is in {_where(signer)}",
+    ]
+    if signer.keyrings == (".platform",):
+        warnings.append(
+            "keys of .platform sign modules on kernels of Debian, Fedora, SUSE and Ubuntu, and on no others"
+        )
+    return warnings
+
+
+def _where(signer: SigningKey) -> str:
+    if signer.keyrings is None:
+        return "a keyring that could not be read, or in none"
+    return " and ".join(signer.keyrings) or "no keyring of the kernel's"
 
 
 def _plan_step(snapshot: Snapshot, name: ModuleName) -> Step:

@@ -22,6 +22,7 @@ from lkm.rescue.plan import Plan, Step, differences
 from lkm.rescue.planner import plan_rescue
 from lkm.rescue.proof import Check, prove_gone
 from lkm.rescue.record import Record
+from lkm.rescue.signing import Signer, with_signer
 from lkm.rescue.table import HelperOutcome
 from lkm.root import Root
 from lkm.system.capture import capture, capture_modules
@@ -64,6 +65,7 @@ class Options(NamedTuple):
     recorded         a plan made before: executed only if one made now is the same
     record           the path of the record; "": none is kept
     exit_seconds     how long an exit function may take
+    signer           signs the helper; None: it is loaded unsigned
     """
 
     force: bool = False
@@ -71,6 +73,7 @@ class Options(NamedTuple):
     recorded: Optional[Plan] = None
     record: str = ""
     exit_seconds: float = 10.0
+    signer: Optional[Signer] = None
 
 
 class RescueResult(NamedTuple):
@@ -117,7 +120,7 @@ def rescue(root: Root, name: ModuleName, options: Options) -> RescueResult:
 
 
 def _prepare(root: Root, name: ModuleName, options: Options) -> tuple[RescueResult, Snapshot]:
-    snapshot = capture(root)
+    snapshot = with_signer(capture(root), options.signer)
     if snapshot.policy.loadable is False:
         raise NoLoadableModules
     diagnosis = diagnose(snapshot, name)
@@ -199,7 +202,7 @@ class _Execution:
 
     def _changed(self, step: Step) -> _Ending | None:
         """A later step was planned before the earlier ones were made: it must still be what is to be done."""
-        snapshot = capture(self._root)
+        snapshot = with_signer(capture(self._root), self._options.signer)
         if snapshot.module(step.module) is None:
             return _Ending(
                 Outcome.FAILED, f"{step.module} is gone before its turn", "lkm list shows what is left"
@@ -236,7 +239,7 @@ class _Execution:
     def _help(self, plan: Plan, step: Step) -> HelperFailure | None:
         """The helper's part, with patience where somebody holds its lock for a moment."""
         for _ in range(LOCK_TRIES):
-            failure = execute_step(plan, step)
+            failure = execute_step(plan, step, signer=self._options.signer)
             if failure is None or failure.outcome is not HelperOutcome.LOCK_HELD:
                 return failure
             time.sleep(LOCK_PAUSE)
@@ -244,7 +247,7 @@ class _Execution:
 
     def _replan(self, name: ModuleName) -> tuple[Plan, Refusal | None]:
         """The exit died: what is left is diagnosed, to go on as for `exit-died` if that is sound."""
-        snapshot = capture(self._root)
+        snapshot = with_signer(capture(self._root), self._options.signer)
         plan = plan_rescue(snapshot, name)
         self._later.append(plan)
         return plan, next(refusals(snapshot, plan, force=self._options.force), None)

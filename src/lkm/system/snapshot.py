@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Optional
 
 from lkm.errors import ParseError
+from lkm.formats.keys import SigningKey
 from lkm.names import NAME_OFFSET, ModuleName
 from lkm.values import Address, decode, encode
 
@@ -289,7 +290,10 @@ class Layout(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """What the machine allows; None: could not be read, or this kernel has no such thing."""
+    """What the machine allows; None: could not be read, or this kernel has no such thing.
+
+    `signer`: the key that signs what will be loaded, where the caller has one.
+    """
 
     loadable: Optional[bool] = None
     euid: int = 0
@@ -307,6 +311,7 @@ class Policy(NamedTuple):
     panic_on_oops: Optional[bool] = None
     panic_on_warn: Optional[bool] = None
     console_loglevel: Optional[int] = None
+    signer: Optional[SigningKey] = None
 
 
 class Reader(Enum):

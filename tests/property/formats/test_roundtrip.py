@@ -14,7 +14,7 @@ from lkm.formats.elf import SHN_ABS, SHN_UNDEF, parse_elf
 from lkm.formats.elfwriter import ABSOLUTE, NewRelocation, NewSection, NewSymbol, build_relocatable
 from lkm.formats.modinfo import ModInfo, parse_modinfo, render_modinfo
 from lkm.formats.modversions import Version, parse_versions, render_versions
-from lkm.formats.signature import split_signature
+from lkm.formats.signature import append_signature, split_signature
 from tests.builders import make_signature
 
 U64 = st.integers(0, (1 << 64) - 1)
@@ -113,6 +113,7 @@ def test_versions(versions: list[Version]) -> None:
 @settings(max_examples=50)
 @given(st.binary(), st.binary(min_size=1))
 def test_signature(payload: bytes, signature: bytes) -> None:
+    assert append_signature(payload, signature) == payload + make_signature(signature)
     rest, found = split_signature(payload + make_signature(signature))
     assert bytes(rest) == payload
     assert found is not None
