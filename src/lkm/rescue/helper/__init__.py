@@ -40,7 +40,12 @@ class HelperCode(NamedTuple):
 # uname -m → e_machine, relocation for a pointer (R_X86_64_64, R_AARCH64_ABS64), extra sections
 MACHINES: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "x86_64": (Machine.X86_64, 1, ()),
-    "aarch64": (Machine.AARCH64, 257, (".plt", ".init.plt", ".text.ftrace_trampoline")),
+    "aarch64": (
+        Machine.AARCH64,
+        257,
+        # The last one is in modules of 6.12.117 and 7.3, not of 6.1.
+        (".plt", ".init.plt", ".text.ftrace_trampoline", ".init.text.ftrace_trampoline"),
+    ),
 }
 
 
