@@ -22,6 +22,8 @@ MIN_MEMORY = 256
 TIMED_OUT = 124
 GUEST_DIED = 125
 
+KERNEL_HELP = "a series, as lkm lab kernels lists them, or an exact uname -r"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lkm lab`."""
@@ -31,10 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _guest_arguments(shell)
     kernels = actions.add_parser("kernels", help="list, fetch or remove kernels", allow_abbrev=False)
     kernels.add_argument("what", nargs="?", choices=["list", "fetch", "remove"], default="list")
-    kernels.add_argument("names", nargs="*", metavar="KERNEL", help="a series (6.1) or an exact uname -r")
+    kernels.add_argument("names", nargs="*", metavar="KERNEL", help=KERNEL_HELP)
     build = actions.add_parser("build", help="build modules against a kernel", allow_abbrev=False)
     build.add_argument("directory", metavar="DIR", help="C files, or a Kbuild file with them")
-    build.add_argument("--kernel", default=DEFAULT_KERNEL, help="a series (6.1) or an exact uname -r")
+    build.add_argument("--kernel", default=DEFAULT_KERNEL, help=KERNEL_HELP)
     build.add_argument("-o", "--output", metavar="OUT", help="where the modules go (default: DIR)")
     lab_demo.configure(actions.add_parser("demo", help="see lkm at work in a guest", allow_abbrev=False))
     for action in actions.choices.values():
@@ -60,7 +62,7 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _guest_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kernel", default=DEFAULT_KERNEL, help="a series (6.1) or an exact uname -r")
+    parser.add_argument("--kernel", default=DEFAULT_KERNEL, help=KERNEL_HELP)
     parser.add_argument(
         "--share", metavar="DIR", help="a writable copy of DIR appears as /share in the guest"
     )
@@ -166,14 +168,16 @@ def _kernels(arguments: argparse.Namespace) -> int:
         for series in SERIES:
             here = [f"{kernel.release} ({kernel.version})" for kernel in cached if kernel.series == series]
             print(
-                f"{series.name:<6} {series.flavour} {series.architecture}  {', '.join(here) or 'not fetched'}"
+                f"{series.name:<11} {series.flavour:<7} {series.architecture}  {', '.join(here) or 'not fetched'}"
+                f"{'' if series.headers else '  (no headers: nothing can be built)'}"
             )
         return 0
     for name in arguments.names:
         if arguments.what == "fetch":
             kernel = kernels.fetch_kernel(name, progress=_progress)
             # The archive drops old versions: what a later build needs is fetched with its kernel.
-            header_tree(kernel, progress=_progress)
+            if kernel.series.headers:
+                header_tree(kernel, progress=_progress)
             print(f"{kernel.series.name} {kernel.release} {kernel.version}")
         else:
             removed = kernels.remove_kernel(name)

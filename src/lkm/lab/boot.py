@@ -22,7 +22,7 @@ from lkm.lab.session import GuestDied, GuestTimeout, Session
 __all__ = ["boot_guest", "describe_hardware", "qemu_identity", "start_session"]
 
 BOOT_TIMEOUT = 30.0
-"""Seconds in which a guest is up, or will never be (2 to 6 under software emulation, on an idle machine)."""
+"""Seconds in which a guest is up, or will never be (2 to 6 under software emulation), on an idle machine."""
 
 FIRMWARE_TIMEOUT = 30.0
 """Seconds more for one that starts by UEFI (5 to 8)."""
@@ -84,7 +84,8 @@ def boot_guest(hardware: Hardware, *, share: str | None = None, deliver: bool, p
     for last in (False, True):
         session = start_session(hardware, share=share, deliver=deliver)
         try:
-            session.wait_ready(BOOT_TIMEOUT + (FIRMWARE_TIMEOUT if hardware.variables else 0))
+            idle = BOOT_TIMEOUT + (FIRMWARE_TIMEOUT if hardware.variables else 0)
+            session.wait_ready(idle * _crowding())
             if deliver:
                 session.adopt()
         except BaseException as error:
@@ -95,6 +96,11 @@ def boot_guest(hardware: Hardware, *, share: str | None = None, deliver: bool, p
             raise
         return session
     raise AssertionError("unreachable")
+
+
+def _crowding() -> float:
+    """How many times longer than alone a guest takes here, by who else wants a processor: 1 and more."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _initrd(kernel: Kernel, architecture: Architecture, progress: Progress) -> str:

@@ -23,21 +23,11 @@ __all__ = [
     "unpack_image",
 ]
 
-DRIVERS = (
-    "virtio",
-    "virtio_ring",
-    "virtio_pci_legacy_dev",
-    "virtio_pci_modern_dev",
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_console",
-)
-"""What a guest needs before it sees its disks and its agent's port, in the order of their dependencies.
+DRIVERS = ("virtio_pci", "virtio_blk", "virtio_console", "crc32c_generic", "ext4")
+"""What a guest needs before it sees its disks and its agent's port; a kernel may have some of them built in.
 
-`virtio` needs `virtio_ring` in some versions and the reverse in others, so the loader tries the list twice.
-A kernel may have some of them built in.
+ext4 asks for crc32c by name, so that modules.dep does not know of it (ext4_fill_super, up to 6.13).
 """
-
 
 FEATURES = "none,dir_index,extent,extra_isize,filetype,large_file,sparse_super"
 
@@ -147,19 +137,27 @@ def make_cpio(tree: str, archive: str) -> None:
 
 
 def _pack_drivers(modules: str, archive: str) -> None:
-    """The `DRIVERS` that this kernel has as modules, below `drivers/`, numbered in their order."""
-    found = {}
-    for directory, _, names in os.walk(os.path.join(modules, "kernel/drivers")):
-        for name in names:
-            stem, _, rest = name.partition(".")
-            if stem.replace("-", "_") in DRIVERS and rest.startswith("ko"):
-                found[stem.replace("-", "_")] = os.path.join(directory, name)
+    """The `DRIVERS` that this kernel has as modules and what they need, below `drivers/`, in the order to load."""
+    with open(os.path.join(modules, "modules.dep"), encoding="utf-8") as stream:
+        needs = {path: rest.split() for path, _, rest in (line.partition(":") for line in stream)}
+    paths = {os.path.basename(path).partition(".")[0].replace("-", "_"): path for path in needs}
+    order: list[str] = []
+
+    def add(path: str) -> None:
+        for need in needs[path]:
+            add(need)
+        if path not in order:
+            order.append(path)
+
+    for name in DRIVERS:
+        if name in paths:
+            add(paths[name])
     with tempfile.TemporaryDirectory(prefix="drivers-") as stage:
         os.mkdir(os.path.join(stage, "drivers"))
-        for number, name in enumerate(DRIVERS):
-            if name in found:
-                with open(os.path.join(stage, "drivers", f"{number}-{name}.ko"), "wb") as stream:
-                    stream.write(_module_bytes(found[name]))
+        for number, path in enumerate(order):
+            name = os.path.basename(path).partition(".")[0]
+            with open(os.path.join(stage, "drivers", f"{number:02}-{name}.ko"), "wb") as stream_out:
+                stream_out.write(_module_bytes(os.path.join(modules, path)))
         make_cpio(stage, archive)
 
 

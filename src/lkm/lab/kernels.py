@@ -172,17 +172,16 @@ def _local_debs(series: Series, release: str) -> dict[Package, str]:
 
 
 def _fetch_image(archive: Archive, image: Package) -> dict[Package, str]:
-    """The image package, and from 6.19 the ones that it is split into: binary, modules and base of a release."""
+    """The image package, and those that it is split into from 6.19 on: binary, modules and base of its release.
+
+    What the archive has dropped is left out (of 6.18 the base): whether the rest is a kernel shows in unpacking.
+    """
     release = image.name[len(IMAGE) :]
     parts = [image]
     for name in image.depends:
         if name in (f"linux-{part}-{release}" for part in ("base", "binary", "modules")):
-            found = [
-                part for part in archive.packages(f"^{re.escape(name)}$") if part.version == image.version
-            ]
-            if not found:
-                raise LabError(f"the archive has no {name} {image.version}")
-            parts.append(found[0])
+            found = archive.packages(f"^{re.escape(name)}$")
+            parts += [package for package in found if package.version == image.version][:1]
     return {part: archive.fetch(part) for part in parts}
 
 

@@ -42,18 +42,25 @@ def _rolling(version: str, flavour: str) -> str:
     return rf"{re.escape(version)}\.[0-9]+\+deb[0-9]+(\.[0-9]+)?-{flavour}"
 
 
+CLOUD, CLOUD_ARM = "cloud-amd64", "cloud-arm64"
+STABLE = ("trixie", "bookworm", "bookworm-backports")
 NEXT = ("trixie-backports",)
 
+# Of 6.19 to 7.1 the archive has kept the signed kernel alone, without its modules.
 SERIES = (
-    Series("5.10", ("bullseye",), _stable("5.10", "cloud-amd64")),
-    Series("6.1", ("bookworm",), _stable("6.1", "cloud-amd64")),
-    Series("6.12", ("trixie", "bookworm", "bookworm-backports"), _rolling("6.12", "cloud-amd64")),
-    Series("7.3", NEXT, _rolling("7.3", "cloud-amd64")),
-    Series("6.1-arm64", ("bookworm",), _stable("6.1", "cloud-arm64"), "arm64"),
-    Series(
-        "6.12-arm64", ("trixie", "bookworm", "bookworm-backports"), _rolling("6.12", "cloud-arm64"), "arm64"
-    ),
-    Series("7.3-arm64", NEXT, _rolling("7.3", "cloud-arm64"), "arm64"),
+    Series("5.10", ("bullseye",), _stable("5.10", CLOUD)),
+    Series("6.1", ("bookworm",), _stable("6.1", CLOUD)),
+    Series("6.1-generic", ("bookworm",), _stable("6.1", "amd64"), flavour="generic"),
+    Series("6.1-rt", ("bookworm",), _stable("6.1", "rt-amd64"), flavour="rt"),
+    Series("6.12", STABLE, _rolling("6.12", CLOUD)),
+    Series("6.16", NEXT, _rolling("6.16", CLOUD), headers=False),
+    Series("6.17", NEXT, _rolling("6.17", CLOUD), headers=False),
+    Series("6.18", NEXT, _rolling("6.18", CLOUD), headers=False),
+    Series("7.2", NEXT, _rolling("7.2", CLOUD)),
+    Series("7.3", NEXT, _rolling("7.3", CLOUD)),
+    Series("6.1-arm64", ("bookworm",), _stable("6.1", CLOUD_ARM), "arm64"),
+    Series("6.12-arm64", STABLE, _rolling("6.12", CLOUD_ARM), "arm64"),
+    Series("7.3-arm64", NEXT, _rolling("7.3", CLOUD_ARM), "arm64"),
 )
 
 

@@ -13,22 +13,20 @@ from lkm.errors import LabError
 from lkm.lab.cache import read_manifest
 from lkm.lab.image import unpack_image
 from lkm.lab.process import find_tool
+from tests.builders import make_module
+from tests.unit.lab.mirror import make_deb
 
 RELEASE = "7.3.4+deb13-cloud-amd64"
 BOOT_FILES = ("vmlinuz", "config", "System.map")
-BLK, NET = b"\x7fELF the block driver", b"\x7fELF the network driver"
+BLK = make_module("virtio_blk", imports=["register_virtio_driver", "crc16"])
+BUS = make_module("virtio", imports=["crc16"], exports={"register_virtio_driver": 1})
+CRC = make_module("crc16", imports=[], exports={"crc16": 2})
+NET = make_module("virtio_net", imports=["register_virtio_driver"])
+DRIVERS = {"00-crc16.ko": CRC, "01-virtio.ko": BUS, "02-virtio-blk.ko": BLK}
 
 
 def _deb(top: Path, name: str, files: dict[str, bytes]) -> str:
-    """A package with `files`, each named from the root without a slash."""
-    tree = top / f"{name}.tree"
-    control = f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: x\nDescription: x\n"
-    for path, data in {"DEBIAN/control": control.encode(), **files}.items():
-        (tree / path).parent.mkdir(parents=True, exist_ok=True)
-        (tree / path).write_bytes(data)
-    deb = top / f"{name}.deb"
-    subprocess.run(["dpkg-deb", "-b", str(tree), str(deb)], check=True, capture_output=True)
-    return str(deb)
+    return str(make_deb(top, name, files)[0])
 
 
 def _unpack(top: Path, debs: list[str]) -> Path:
@@ -55,7 +53,10 @@ def _drivers(image: Path) -> dict[str, bytes]:
 
 def test_one_package_with_plain_modules(tmp_path: Path) -> None:
     files = {f"boot/{name}-{RELEASE}": name.encode() for name in BOOT_FILES}
-    files[f"lib/modules/{RELEASE}/kernel/drivers/block/virtio_blk.ko"] = BLK
+    kernel = f"lib/modules/{RELEASE}/kernel"
+    files[f"{kernel}/drivers/block/virtio-blk.ko"] = BLK
+    files[f"{kernel}/drivers/virtio/virtio.ko"] = BUS
+    files[f"{kernel}/lib/crc16.ko"] = CRC
     files["usr/share/doc/x/copyright"] = b"x"
     image = _unpack(tmp_path, [_deb(tmp_path, "linux-image", files)])
     assert all((image / name).read_bytes() == name.encode() for name in BOOT_FILES)
@@ -66,7 +67,7 @@ def test_one_package_with_plain_modules(tmp_path: Path) -> None:
         f"System.map-{RELEASE}",
     }
     assert "kernel" in _listing(image / "modules.img", f"/lib/modules/{RELEASE}")
-    assert _drivers(image) == {"5-virtio_blk.ko": BLK}
+    assert _drivers(image) == DRIVERS
     manifest = read_manifest(str(image))
     assert manifest is not None
     assert manifest.facts == {"version": "1"}
@@ -84,7 +85,9 @@ def test_three_packages_with_compressed_modules_and_the_kernel_beside_them(tmp_p
             tmp_path,
             "linux-modules",
             {
-                f"{modules}/kernel/drivers/block/virtio_blk.ko.xz": lzma.compress(BLK),
+                f"{modules}/kernel/drivers/block/virtio-blk.ko.xz": lzma.compress(BLK),
+                f"{modules}/kernel/drivers/virtio/virtio.ko.xz": lzma.compress(BUS),
+                f"{modules}/kernel/lib/crc16.ko.xz": lzma.compress(CRC),
                 f"{modules}/kernel/drivers/net/virtio_net.ko.xz": lzma.compress(NET),
             },
         ),
@@ -100,7 +103,7 @@ def test_three_packages_with_compressed_modules_and_the_kernel_beside_them(tmp_p
     inside = _listing(image / "modules.img", f"/lib/modules/{RELEASE}")
     assert {"kernel", "config", "System.map", "modules.dep"} <= inside
     assert "vmlinuz" not in inside
-    assert _drivers(image) == {"5-virtio_blk.ko": BLK}
+    assert _drivers(image) == DRIVERS
 
 
 @pytest.mark.parametrize("missing", BOOT_FILES)
