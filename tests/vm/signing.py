@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurve
+
 from lkm.lab.process import find_tool
 from lkm.lab.vm import Guest
 from lkm.rescue.signing import load_signer, sign_module
@@ -31,11 +33,11 @@ class Signed(NamedTuple):
     pair: KeyPair
 
 
-def sign_faults(directory: Path, faults: str) -> Signed:
-    """Fill `directory`."""
+def sign_faults(directory: Path, faults: str, curve: EllipticCurve | None = None) -> Signed:
+    """Fill `directory`; the key is on `curve`, or RSA."""
     share = directory / "share"
     (share / LIBRARY).mkdir(parents=True)
-    pair = make_key_pair(share, "lab")
+    pair = make_key_pair(share, "lab", curve=curve)
     signer = load_signer(pair.key, pair.certificate, passphrase=str)
     for path in glob.glob(f"{faults}/*.ko"):
         (share / os.path.basename(path)).write_bytes(sign_module(Path(path).read_bytes(), signer))

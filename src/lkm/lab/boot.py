@@ -24,8 +24,8 @@ __all__ = ["boot_guest", "describe_hardware", "qemu_identity", "start_session"]
 BOOT_TIMEOUT = 30.0
 """Seconds in which a guest is up, or will never be (2 to 6 under software emulation), on an idle machine."""
 
-FIRMWARE_TIMEOUT = 30.0
-"""Seconds more for one that starts by UEFI (5 to 8)."""
+FIRMWARE_TIMEOUT = 60.0
+"""Seconds more for one that starts by UEFI (5 to 8, on an idle machine)."""
 
 PROBE_TIMEOUT = 20.0
 

@@ -125,7 +125,8 @@ def _assemble(plan: Plan, step: Step, name: str) -> bytes:
 def _not_taken(result: CallResult, signer: Signer | None) -> HelperFailure:
     why = os.strerror(result.errno)
     if signer is not None and result.errno in UNTRUSTED:
-        why += f": it does not trust the key of {signer.identity.subject} for modules"
+        locked = "under lockdown that means that " if result.errno == errno.EPERM else ""
+        why += f": {locked}it does not trust the key of {signer.identity.subject} for modules"
     reason = f"the kernel did not take the helper ({why}); nothing was written"
     return HelperFailure(HelperOutcome.NOT_RUN, reason)
 

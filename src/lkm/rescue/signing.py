@@ -62,7 +62,7 @@ def load_signer(
     certificate = _certificate(_read(certificate_path), certificate_path)
     key = _key(_read(key_path), key_path, passphrase)
     _check_kind(key, key_path)
-    if key.public_key() != certificate.public_key():
+    if _public_bytes(key) != _public_bytes(certificate):
         raise UsageError(
             f"{key_path} is not the key of {certificate_path} ({certificate.subject.rfc4514_string()})",
             remedy="give the two that belong together",
@@ -150,6 +150,14 @@ def _check_kind(key: Any, path: str) -> None:
         raise UsageError(
             f"{path} is of a kind that no kernel takes", remedy="RSA, or ECDSA on P-256 or P-384"
         )
+
+
+def _public_bytes(owner: Any) -> bytes:
+    """The public half of a key or of a certificate; `==` on them is of cryptography 40."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    encoded: bytes = owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
 
 
 def _key_id(certificate: x509.Certificate) -> str:
