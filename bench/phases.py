@@ -36,7 +36,7 @@ def main(name: str) -> None:
             captured += time.perf_counter() - begin
 
     setattr(lkm.rescue.rescue, "capture", timed_capture)  # noqa: B010 - mypy does not let it be assigned
-    result = lkm.rescue.rescue.rescue(Root.live(), module_name(name), lkm.rescue.rescue.Options())
+    result = lkm.rescue.rescue.rescue(Root.live(), module_name(name), lkm.rescue.result.Options())
     end = time.perf_counter()
     if not result.outcome.ok:
         raise SystemExit(result.reason)

@@ -58,7 +58,7 @@ OS_PURE = frozenset(
 MAY_LOAD = {
     "init_module": {"system/calls.py", "system/load.py", "rescue/execute.py"},
     "assemble_helper": {"rescue/assemble.py", "rescue/execute.py"},
-    "execute_step": {"rescue/execute.py", "rescue/rescue.py"},
+    "execute_step": {"rescue/execute.py", "rescue/execution.py"},
 }
 """Who may name what leads to code in the kernel: where it is defined, and its one caller or two."""
 

@@ -19,7 +19,7 @@ from lkm.diagnosis.findings import Certainty, FindingCode, Verdict
 from lkm.errors import KernelCallError, LabError, LkmError, NeedsRoot, ParseError, Refused, UsageError
 from lkm.lab.process import PACKAGES
 from lkm.lab.series import SERIES
-from lkm.rescue.rescue import Outcome
+from lkm.rescue.result import Outcome
 
 REPOSITORY = Path(__file__).parents[2]
 ACTIONS = ["demo", "run", "shell", "kernels", "build"]

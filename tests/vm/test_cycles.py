@@ -14,7 +14,9 @@ PROGRAM = """
 import json, os, re, sys, time
 sys.path[0] = "/usr/lib/lkm"
 from lkm.names import module_name
-from lkm.rescue.rescue import Options, Outcome, rescue
+from lkm.rescue.request import Request
+from lkm.rescue.rescue import rescue
+from lkm.rescue.result import Options, Outcome
 from lkm.root import Root
 from lkm.system.calls import delete_module, finit_module
 from lkm.system.kmsg import KmsgTail
@@ -68,7 +70,7 @@ with KmsgTail(root) as tail:
     for number in range(int(sys.argv[1])):
         kind = KINDS[number % len(KINDS)]
         name = kind()
-        result = rescue(root, module_name(name), Options(with_dependents=kind is chain))
+        result = rescue(root, module_name(name), Options(Request(with_dependents=kind is chain)))
         if result.outcome is not Outcome.RESCUED:
             problems.append(f"cycle {number}, {kind.__name__}: {result.outcome.value}: {result.reason}")
             break

@@ -20,9 +20,11 @@ from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
 from lkm.errors import UsageError
 from lkm.names import module_name
-from lkm.rescue.plan import Plan
+from lkm.rescue.plan import Plan, StepKind
 from lkm.rescue.record import default_record_path
-from lkm.rescue.rescue import Options, Outcome, RescueResult, plan_only, rescue
+from lkm.rescue.request import Request, parse_call
+from lkm.rescue.rescue import plan_only, rescue
+from lkm.rescue.result import Options, Outcome, RescueResult
 from lkm.root import Root
 
 __all__ = ["configure", "run"]
@@ -40,6 +42,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="accept the verdict crash: the event will come")
     parser.add_argument("--with-dependents", action="store_true", help="first remove the modules that use it")
     parser.add_argument(
+        "--call",
+        metavar="CALL",
+        action="append",
+        default=[],
+        help="before the removal call a kernel function, as in C: 'misc_deregister(my_misc)', "
+        "'kfree(*my_buffer)'; repeatable, in order",
+    )
+    parser.add_argument(
+        "--run-exit", action="store_true", help="call the module's own exit, where its removal would not"
+    )
+    parser.add_argument(
         "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
     )
     parser.add_argument(
@@ -53,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Rescue, or plan; 0: it is gone, 1: it failed, 3: refused, 4: root would help."""
     name = module_name(arguments.name)
     options = Options(
+        request=_request(arguments),
         force=arguments.force,
-        with_dependents=arguments.with_dependents,
         recorded=_read_plan(arguments.plan) if arguments.plan else None,
         record=arguments.record or default_record_path(name),
         exit_seconds=arguments.exit_wait,
@@ -68,6 +81,18 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(_render(result, colour=wants_colour(sys.stdout))))
     return _exit_code(result)
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    request = Request(arguments.with_dependents, tuple(arguments.call), arguments.run_exit)
+    if arguments.plan and request != Request():
+        raise UsageError(
+            "--plan has its own calls and dependents",
+            remedy="leave --call, --run-exit, --with-dependents out",
+        )
+    for call in request.calls:
+        parse_call(call)
+    return request
 
 
 def _exit_code(result: RescueResult) -> int:
@@ -130,7 +155,11 @@ def _render_plan(plan: Plan) -> list[str]:
         if step.verdict is Verdict.REFUSE:
             lines.append("    nothing is done")
             continue
+        lines += [f"    call {plain(str(call))}" for call in step.before]
         lines += [f"    write {edit}" for edit in step.writes]
+        lines += [f"    call {plain(str(call))}" for call in step.after]
+        if step.kind is not StepKind.REMOVE:
+            continue
         lines.append(
             f"    delete_module({step.module}), its exit {'runs' if step.exit_runs else 'is not called'}"
         )

@@ -9,15 +9,15 @@ from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Verdict
 from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot, Task
 
-__all__ = ["EDITABLE", "Decision", "decide", "exit_runs"]
+__all__ = ["EDITABLE", "REFUSING", "Decision", "decide", "exit_runs"]
 
 C = FindingCode
 
-# Nothing is sound while one of these stands, in the order in which it is best told.
 REFUSING = (
     C.POLICY, C.MUTEX_HELD, C.UNFORMED, C.INIT_RUNNING, C.EXIT_RUNNING, C.NO_SYSFS, C.ASYNC_STUCK,
     C.DEPENDENTS, C.REFERENCED, C.UNSEEN,
 )  # fmt: skip
+"""Nothing is sound while one of these stands; in the order in which it is best told."""
 
 EDITABLE = (C.INIT_DIED, C.EXIT_DIED, C.NO_EXIT, C.REFCNT_CORRUPT, C.UNEXPLAINED_REFERENCES)
 """What edits take away."""

@@ -60,6 +60,25 @@ class Kallsyms:
             self._found[name] = _number(self._data[start:at].split(b" ", 1)[0]) if at >= 0 else 0
         return self._found[name]
 
+    def named(self, name: str) -> list[tuple[int, str, str]]:
+        """Address, type letter and module ("" for the kernel itself) of each symbol of that name.
+
+        Not the imports (`U`, `u`) that a module shows until its init is done (elf_type, kernel/module/kallsyms.c).
+        """
+        found = []
+        mark = b" " + name.encode()
+        at = self._data.find(mark)
+        while at >= 0:
+            end = self._data.find(b"\n", at)
+            rest = self._data[at + len(mark) : end if end >= 0 else len(self._data)]
+            if not rest or rest.startswith(b"\t["):
+                start = self._data.rfind(b"\n", 0, at) + 1
+                address, _, kind = self._data[start:at].partition(b" ")
+                if kind not in b"Uu":
+                    found.append((_number(address), _text(kind), _text(rest[2:-1])))
+            at = self._data.find(mark, at + 1)
+        return found
+
     def nearest(self, address: int, module: str = "") -> Optional[Symbol]:
         """The symbol that `address` lies in, as far as addresses tell: the last one at or before it.
 

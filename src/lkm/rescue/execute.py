@@ -67,15 +67,16 @@ class Removal(NamedTuple):
 
 
 def execute_step(
-    plan: Plan, step: Step, *, signer: Signer | None = None, seconds: float = HELPER_SECONDS
+    plan: Plan, step: Step, *, signer: Signer | None = None, seconds: float | None = None
 ) -> HelperFailure | None:
     """Do what the helper does for the step, with one assembled for this kernel, signed where there is a signer;
     None: all is done.
 
     The helper is loaded with init_module(2), from memory: no file is left, and since 6.5 a stale entry in the
-    kernel's table of files being loaded (idempotent_init_module) is not met. `seconds` are for calls that may
-    block: a loader that outlives them is left to go on.
+    kernel's table of files being loaded (idempotent_init_module) is not met. `seconds` is the deadline where
+    calls may block: a loader that outlives it is left to go on.
     """
+    seconds = HELPER_SECONDS if seconds is None else seconds
     name = f"lkm_helper_{os.getpid()}_{next(_numbers)}"
     image = _assemble(plan, step, name)
     if signer is not None:

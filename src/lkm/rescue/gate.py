@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lkm.diagnosis.findings import Verdict
+from lkm.diagnosis.verdict import REFUSING
 from lkm.rescue.helper import MACHINES
 from lkm.rescue.plan import Plan, Step, StepKind
 from lkm.rescue.planner import needed_symbols
@@ -47,7 +48,10 @@ def _privilege(policy: Policy) -> Iterator[Refusal]:
 
 
 def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
+    cleaned = {step.module for step in plan.steps if step.kind is StepKind.CLEAN_UP}
     for step in plan.steps:
+        if step.kind is StepKind.REMOVE and step.module in cleaned and not _stands(step):
+            continue  # judged again after the calls, which may take it away
         if step.verdict is Verdict.REFUSE:
             yield Refusal(f"{step.module}: {step.reason}", step.remedy)
         elif step.verdict is Verdict.CRASH and not force:
@@ -55,6 +59,12 @@ def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
                 f"{step.module}: after its removal {step.reason}",
                 "take it away first, or accept that with --force",
             )
+
+
+def _stands(step: Step) -> bool:
+    """Whether something refuses the removal that no clean-up call takes away."""
+    refusing = {code.value for code in REFUSING}
+    return step.verdict is Verdict.REFUSE and bool(refusing & set(step.findings))
 
 
 def _wants_edits(step: Step) -> bool:
@@ -163,7 +173,7 @@ def _target(snapshot: Snapshot, step: Step) -> Iterator[Refusal]:
 
 def _stray_edits(snapshot: Snapshot, module: LoadedModule, step: Step) -> Iterator[Refusal]:
     size = snapshot.layout.size if snapshot.layout else 0
-    for edit in step.edits:
+    for edit in step.writes:
         if not module.address <= edit.address <= module.address + size - edit.width:
             yield Refusal(
                 f"the edit of {edit.field} at {edit.address:#x} is outside of {step.module}'s struct module",

@@ -14,14 +14,12 @@ from typing import Any, NamedTuple, Optional
 from lkm.diagnosis.findings import Verdict
 from lkm.errors import ParseError
 from lkm.names import ModuleName
+from lkm.rescue.request import MAX_ARGUMENTS, Request
 from lkm.values import Address, decode, encode
 
 __all__ = ["Argument", "Call", "Edit", "EditKind", "Lock", "Plan", "Step", "StepKind", "differences"]
 
 SCHEMA = "lkm.plan/1"
-
-MAX_ARGUMENTS = 6
-"""Arguments that x86_64 and arm64 both pass in registers."""
 
 
 class EditKind(Enum):
@@ -149,6 +147,7 @@ class Plan(NamedTuple):
               (absent: hidden, so not taken)
     sibling   path of the module file from which the helper is assembled
     warnings  what else is to be known before it is done
+    request   what was asked for
     """
 
     module: ModuleName
@@ -162,6 +161,7 @@ class Plan(NamedTuple):
     build_id: str = ""
     warnings: tuple[str, ...] = ()
     sibling_crc: Optional[Address] = None
+    request: Request = Request()
 
     @property
     def needs_helper(self) -> bool:

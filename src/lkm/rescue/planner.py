@@ -21,7 +21,9 @@ from lkm.diagnosis.references import removal_order
 from lkm.errors import LkmError
 from lkm.formats.keys import SigningKey
 from lkm.names import ModuleName
+from lkm.rescue.clean_up import plan_clean_up
 from lkm.rescue.plan import Edit, EditKind, Plan, Step
+from lkm.rescue.request import Request
 from lkm.system.snapshot import Layout, LoadedModule, ModuleState, Policy, RawModule, Snapshot
 
 __all__ = ["ACCESS", "needed_symbols", "plan_rescue"]
@@ -33,16 +35,16 @@ IDLE_RAW = 1
 """Raw count of an idle LIVE module: MODULE_REF_BASE."""
 
 
-def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool = False) -> Plan:
-    """The plan to remove `name`, after its dependents if asked for. LkmError if it is not loaded.
+def plan_rescue(snapshot: Snapshot, name: ModuleName, request: Request = Request()) -> Plan:  # noqa: B008
+    """The plan to remove `name`, with what else is asked for. LkmError if it is not loaded.
 
     A plan is made for every verdict; the gate decides whether it may be executed.
     """
-    order = removal_order(snapshot, name) if with_dependents else [name]
-    steps = []
+    order = removal_order(snapshot, name) if request.with_dependents else [name]
+    steps: list[Step] = []
     state = snapshot
     for module in order:
-        steps.append(_plan_step(state, module))
+        steps += _plan_module(state, module, request if module == name else Request())
         state = without_module(state, module)
     verdict = max((step.verdict for step in steps), key=lambda verdict: verdict.rank)
     needed = any(step.needs_helper for step in steps)
@@ -57,8 +59,9 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, *, with_dependents: bool =
         struct_size=sibling.size if sibling else 0,
         sibling=sibling.path if sibling else "",
         build_id=sibling.build_id if sibling else "",
-        warnings=_warnings(snapshot, steps, edits=needed),
+        warnings=_warnings(snapshot, steps, request, edits=needed),
         sibling_crc=sibling.crc if sibling else None,
+        request=request,
     )
 
 
@@ -74,7 +77,7 @@ def _symbols(snapshot: Snapshot, steps: Sequence[Step]) -> dict[str, int]:
     return {name: snapshot.symbols[name] for name in wanted if snapshot.symbols.get(name)}
 
 
-def _warnings(snapshot: Snapshot, steps: list[Step], *, edits: bool) -> tuple[str, ...]:
+def _warnings(snapshot: Snapshot, steps: list[Step], request: Request, *, edits: bool) -> tuple[str, ...]:
     policy = snapshot.policy
     warnings = []
     if policy.panic_on_oops:
@@ -87,6 +90,10 @@ def _warnings(snapshot: Snapshot, steps: list[Step], *, edits: bool) -> tuple[st
             warnings.append(
                 "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
             )
+    if request.run_exit and all(step.exit_runs for step in steps if step.module == steps[-1].module):
+        warnings.append("its own exit runs in its removal: --run-exit changes nothing")
+    if request.run_exit and FindingCode.EXIT_DIED.value in steps[-1].findings:
+        warnings.append("its exit died before, and is called once more: it may die again")
     if policy.selinux_enforcing and edits:
         warnings.append("SELinux is enforcing: it may refuse the helper")
     dead_init = any(FindingCode.INIT_DIED.value in step.findings for step in steps)
@@ -119,12 +126,13 @@ def _where(signer: SigningKey) -> str:
     return " and ".join(signer.keyrings) or "no keyring of the kernel's"
 
 
-def _plan_step(snapshot: Snapshot, name: ModuleName) -> Step:
+def _plan_module(snapshot: Snapshot, name: ModuleName, request: Request) -> list[Step]:
     module = snapshot.module(name)
     if module is None:
         raise LkmError(f"{name} is not loaded", remedy="lkm list shows what is")
     diagnosis = diagnose(snapshot, name)
-    return Step(
+    clean_up = plan_clean_up(snapshot, module, diagnosis, request, _identity(snapshot.layout, module))
+    removal = Step(
         module=name,
         address=module.address,
         findings=tuple(dict.fromkeys(finding.code.value for finding in diagnosis.findings)),
@@ -134,6 +142,15 @@ def _plan_step(snapshot: Snapshot, name: ModuleName) -> Step:
         exit_runs=diagnosis.exit_runs,
         edits=_plan_edits(snapshot.layout, module, diagnosis),
     )
+    return [clean_up, removal] if clean_up else [removal]
+
+
+def _identity(layout: Layout | None, module: LoadedModule) -> list[Edit]:
+    """That the module is still the one that was diagnosed."""
+    if layout is None or module.raw is None or not module.address:
+        return []
+    edit = _Editor(module.address, layout, module.raw)
+    return [*edit.identity(), *edit.unchanged([])]
 
 
 def _plan_edits(layout: Layout | None, module: LoadedModule, diagnosis: Diagnosis) -> tuple[Edit, ...]:

@@ -46,7 +46,8 @@ from enum import Enum
 from typing import NamedTuple, Optional, Union
 
 from lkm.errors import LkmError
-from lkm.rescue.plan import MAX_ARGUMENTS, Call, Edit, EditKind, Lock, Step
+from lkm.rescue.plan import Call, Edit, EditKind, Lock, Step
+from lkm.rescue.request import MAX_ARGUMENTS
 
 __all__ = ["HelperAnswer", "HelperOutcome", "Table", "decode_answer", "operations", "render_table"]
 

@@ -29,6 +29,7 @@ from lkm.system.open_files import paths_of, read_mappings, read_open_files
 from lkm.system.policy import read_policy
 from lkm.system.raw_modules import with_raw
 from lkm.system.registrations import read_registrations
+from lkm.system.resolve import resolve_symbols
 from lkm.system.snapshot import (
     AsyncEntry,
     LoadedModule,
@@ -38,6 +39,7 @@ from lkm.system.snapshot import (
     OpenFile,
     Reader,
     Registration,
+    ResolvedSymbol,
     Snapshot,
     Task,
     Unread,
@@ -69,15 +71,19 @@ class _Kernel(NamedTuple):
     module_mutex: Optional[MutexState] = None
     open_files: tuple[OpenFile, ...] = ()
     symbols: dict[str, int] = {}  # noqa: RUF012  (a NamedTuple's default, never changed)
+    resolved: tuple[ResolvedSymbol, ...] = ()
 
 
-def capture(root: Root, *, samples: int = 3, seconds: float = _SECONDS) -> Snapshot:
+def capture(
+    root: Root, *, samples: int = 3, seconds: float = _SECONDS, symbols: Sequence[str] = ()
+) -> Snapshot:
     """The machine at `root` now. Never raises for what cannot be read.
 
     `samples` looks are taken at the stacks of tasks where something is changing; `seconds` is the deadline
     of each reader of tasks, files and mounts. (/proc/modules and the tables that can block have their own.)
+    `symbols` are names to resolve (`Snapshot.resolved`).
     """
-    return _Capture(root, samples=samples, seconds=seconds).take()
+    return _Capture(root, samples=samples, seconds=seconds, symbols=symbols).take()
 
 
 def capture_modules(root: Root, *, seconds: float = _SECONDS) -> Snapshot:
@@ -95,10 +101,11 @@ def capture_modules(root: Root, *, seconds: float = _SECONDS) -> Snapshot:
 class _Capture:
     """One snapshot in the making, with the notes that it gathers."""
 
-    def __init__(self, root: Root, *, samples: int, seconds: float) -> None:
+    def __init__(self, root: Root, *, samples: int, seconds: float, symbols: Sequence[str]) -> None:
         self._root = root
         self._samples = samples
         self._seconds = seconds
+        self._symbols = tuple(symbols)
         self._notes: list[str] = []
         self._unread: list[Unread] = []
 
@@ -132,6 +139,7 @@ class _Capture:
             layout_error=kernel.layout.error,
             sibling=kernel.layout.sibling,
             symbols=kernel.symbols,
+            resolved=kernel.resolved,
             builtin=_read_builtin(root),
             proc_modules_error=proc_error,
             unread=tuple(self._unread),
@@ -155,6 +163,7 @@ class _Capture:
             module_mutex=read_module_mutex(self._root, memory),
             open_files=read_served_files(self._root, memory, modules),
             symbols=self._read_symbols(memory),
+            resolved=self._resolve(memory),
         )
         self._notes += memory.notes
         return kernel
@@ -166,6 +175,13 @@ class _Capture:
             self._notes.append(str(error))
             return {}
         return {name: address for name, address in found.items() if address}
+
+    def _resolve(self, memory: KernelMemory) -> tuple[ResolvedSymbol, ...]:
+        try:
+            return resolve_symbols(memory, self._symbols)
+        except LkmError as error:
+            self._notes.append(str(error))
+            return ()
 
     def _read_tasks(self, modules: Sequence[LoadedModule]) -> tuple[Task, ...]:
         own = os.getpid()

@@ -314,6 +314,23 @@ class Policy(NamedTuple):
     signer: Optional[SigningKey] = None
 
 
+class SymbolPlace(NamedTuple):
+    """One symbol of a name. `type` is its letter in /proc/kallsyms, `module` "" for the kernel itself, `value`
+    the 8 bytes that stand there (None: not read)."""
+
+    address: Address
+    type: str
+    module: str = ""
+    value: Optional[Address] = None
+
+
+class ResolvedSymbol(NamedTuple):
+    """All symbols of a name (`NAME` or `MODULE:NAME`) that somebody asked for."""
+
+    name: str
+    places: tuple[SymbolPlace, ...] = ()
+
+
 class Reader(Enum):
     """What a snapshot reads to see who is there. Where one fails, nobody can be said to be absent."""
 
@@ -354,6 +371,7 @@ class Snapshot(NamedTuple):
     layout_error: str = ""
     sibling: Optional[Sibling] = None
     symbols: dict[str, Address] = {}  # noqa: RUF012  (a NamedTuple's default, never changed)
+    resolved: tuple[ResolvedSymbol, ...] = ()
     builtin: tuple[ModuleName, ...] = ()
     proc_modules_error: str = ""
     unread: tuple[Unread, ...] = ()

@@ -10,7 +10,8 @@ import pytest
 
 from lkm.cli.main import COMMANDS, run
 from lkm.errors import NoLoadableModules
-from lkm.rescue.rescue import Options, rescue
+from lkm.rescue.rescue import rescue
+from lkm.rescue.result import Options
 from lkm.rescue.unload import unload
 from lkm.root import Root
 from lkm.system.capture import capture

@@ -11,6 +11,7 @@ from lkm.diagnosis.findings import Verdict
 from lkm.errors import LkmError, ParseError
 from lkm.rescue.plan import Edit, EditKind, Plan, differences
 from lkm.rescue.planner import plan_rescue
+from lkm.rescue.request import Request
 from lkm.system.snapshot import LoadedModule, ModuleState, Policy
 from tests.snapshots import ADDRESS, make_module, make_snapshot, make_task, name
 
@@ -93,7 +94,7 @@ def test_users_come_first_and_their_references_are_given_back() -> None:
         make_module("a", COMING, extra=1, holders=(name("b"),)),
         make_module("b", COMING),
     )
-    plan = plan_rescue(snapshot, name("x"), with_dependents=True)
+    plan = plan_rescue(snapshot, name("x"), Request(with_dependents=True))
     assert [step.module for step in plan.steps] == ["b", "a", "x"]
     assert plan.steps[1].edits[-2].expected == 2  # a: idle again, without b's reference
     assert not plan.steps[2].edits
@@ -104,7 +105,7 @@ def test_users_in_a_circle_end_as_well() -> None:
     snapshot = make_snapshot(
         make_module("x", extra=1, holders=(name("a"),)), make_module("a", extra=1, holders=(name("x"),))
     )
-    assert len(plan_rescue(snapshot, name("x"), with_dependents=True).steps) == 2
+    assert len(plan_rescue(snapshot, name("x"), Request(with_dependents=True)).steps) == 2
 
 
 def test_the_plan_says_what_a_panic_would_mean() -> None:
