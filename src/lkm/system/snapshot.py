@@ -13,13 +13,22 @@ from typing import Any, NamedTuple, Optional
 
 from lkm.errors import ParseError
 from lkm.formats.keys import SigningKey
-from lkm.names import NAME_OFFSET, ModuleName
+from lkm.names import ModuleName
+from lkm.system.kernel_values import (
+    AsyncEntry,
+    Layout,
+    MutexState,
+    Proof,
+    ResolvedSymbol,
+    Sibling,
+    SymbolPlace,
+)
 from lkm.values import Address, decode, encode
 
 __all__ = [
     "AsyncEntry", "Layout", "LoadedModule", "MemoryRange", "ModuleState", "Mount", "MutexState", "OpenFile",
-    "Policy", "Proof", "RawModule", "Reader", "Registration", "RegistrationKind", "Sibling", "Snapshot", "Task",
-    "TaskFrame", "Unread",
+    "Policy", "Proof", "RawModule", "Reader", "Registration", "RegistrationKind",
+    "ResolvedSymbol", "Sibling", "Snapshot", "SymbolPlace", "Task", "TaskFrame", "Unread",
 ]  # fmt: skip
 
 SCHEMA = "lkm.snapshot/1"
@@ -219,76 +228,6 @@ class Registration(NamedTuple):
     users: Optional[int] = None
 
 
-class AsyncEntry(NamedTuple):
-    """An entry of the kernel's list of asynchronous calls (kernel/async.c) that has not finished."""
-
-    function: str
-    module: Optional[ModuleName]
-    running: bool
-
-
-class MutexState(NamedTuple):
-    """module_mutex: whether it was held at every sample, and by which live task (None: a dead one)."""
-
-    held: bool
-    owner_pid: Optional[int] = None
-    owner_command: str = ""
-
-
-class Sibling(NamedTuple):
-    """A `.ko` of the running kernel, from which a helper is assembled.
-
-    build_matches  its build-id equals that of the loaded module of its name; None: nothing to compare with
-    crc            of `module_layout` in `__versions`; None without MODVERSIONS
-    """
-
-    path: str
-    name: ModuleName
-    vermagic: str
-    intree: bool
-    build_id: str
-    build_matches: Optional[bool]
-    size: int
-    init: int
-    exit: int
-    crc: Optional[int] = None
-    retpoline: bool = False
-
-
-class Proof(NamedTuple):
-    """One healthy live module, read through kcore by the layout and compared with sysfs."""
-
-    module: ModuleName
-    holds: bool
-    detail: str = ""
-
-
-class Layout(NamedTuple):
-    """Offsets in bytes into the running kernel's `struct module`.
-
-    `state` 0, `list` 8, `name` 24; `source_list`, `target_list`, `exit`, `refcnt` are consecutive
-    (include/linux/module.h, 3.19 to 7.x). `disagreement` says where sibling and BTF differ; empty: nowhere.
-    """
-
-    size: int
-    init: int
-    exit: int
-    refcnt: int
-    origin: str
-    num_syms: Optional[int] = None
-    num_gpl_syms: Optional[int] = None
-    state: int = 0
-    list: int = 8
-    name: int = NAME_OFFSET
-    disagreement: str = ""
-    proofs: tuple[Proof, ...] = ()
-
-    @property
-    def source_list(self) -> int:
-        """Offset of the list of users."""
-        return self.exit - 32
-
-
 class Policy(NamedTuple):
     """What the machine allows; None: could not be read, or this kernel has no such thing.
 
@@ -312,23 +251,6 @@ class Policy(NamedTuple):
     panic_on_warn: Optional[bool] = None
     console_loglevel: Optional[int] = None
     signer: Optional[SigningKey] = None
-
-
-class SymbolPlace(NamedTuple):
-    """One symbol of a name. `type` is its letter in /proc/kallsyms, `module` "" for the kernel itself, `value`
-    the 8 bytes that stand there (None: not read)."""
-
-    address: Address
-    type: str
-    module: str = ""
-    value: Optional[Address] = None
-
-
-class ResolvedSymbol(NamedTuple):
-    """All symbols of a name (`NAME` or `MODULE:NAME`) that somebody asked for."""
-
-    name: str
-    places: tuple[SymbolPlace, ...] = ()
 
 
 class Reader(Enum):
