@@ -43,7 +43,16 @@ CORE = LEAVES | {"formats", "system", "tree", "preflight", "diagnosis", "rescue"
 ZSTD = frozenset({"compression", "zstandard"})
 """Allowed in formats/zstd.py alone, which does without them too."""
 
-PURE = {"formats", "diagnosis", "rescue/plan.py", "rescue/planner.py", "rescue/gate.py", "rescue/proof.py"}
+PURE = {
+    "formats",
+    "diagnosis",
+    "rescue/plan.py",
+    "rescue/planner.py",
+    "rescue/complete.py",
+    "rescue/edits.py",
+    "rescue/gate.py",
+    "rescue/proof.py",
+}
 EFFECTS = frozenset({
     "asyncio", "ctypes", "fcntl", "glob", "io", "mmap", "multiprocessing", "pathlib", "posix", "random", "select",
     "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "time", "urllib",

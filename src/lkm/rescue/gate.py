@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from lkm.diagnosis.findings import Verdict
 from lkm.diagnosis.verdict import REFUSING
+from lkm.rescue.complete import needed_symbols
 from lkm.rescue.helper import MACHINES
 from lkm.rescue.plan import Plan, Step, StepKind
-from lkm.rescue.planner import needed_symbols
 from lkm.system.snapshot import LoadedModule, Policy, Snapshot
 
 __all__ = ["Refusal", "refusals"]
@@ -134,7 +134,11 @@ def _because(snapshot: Snapshot) -> str:
 
 
 def _symbols(plan: Plan) -> Iterator[Refusal]:
-    missing = [name for name in needed_symbols(plan.steps) if not plan.symbols.get(name)]
+    calls = [call for step in plan.steps for call in (*step.before, *step.after)]
+    missing = [
+        *(name for name in needed_symbols(plan.steps) if not plan.symbols.get(name)),
+        *dict.fromkeys(call.function for call in calls if not call.address),
+    ]
     if missing:
         yield Refusal(
             f"/proc/kallsyms hides the address of {', '.join(missing)}",

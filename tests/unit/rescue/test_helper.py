@@ -17,10 +17,10 @@ from lkm.errors import LkmError
 from lkm.formats.elfwriter import NewSection
 from lkm.formats.module import THIS_MODULE, ModuleFile, parse_module
 from lkm.rescue.assemble import assemble_helper
+from lkm.rescue.complete import ACCESS
 from lkm.rescue.helper import MACHINES, helper_code
 from lkm.rescue.helper.rebuild import HERE, assemble_source, render_code
 from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock, Step, StepKind
-from lkm.rescue.planner import ACCESS
 from lkm.rescue.table import HelperOutcome, decode_answer, operations, render_table
 from tests.builders import make_module
 from tests.snapshots import SYMBOLS, name
