@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lkm.errors import LkmError
 from lkm.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, STB_LOCAL, STT_FUNC, STT_SECTION
 from lkm.formats.elfwriter import NewRelocation, NewSection, NewSymbol, build_relocatable
-from lkm.formats.modinfo import ModInfo, render_modinfo
-from lkm.formats.module import THIS_MODULE, ModuleFile
-from lkm.formats.modversions import Version, render_versions
-from lkm.names import MAX_NAME, NAME_OFFSET
+from lkm.formats.module import ModuleFile
+from lkm.formats.sibling import modinfo_section, this_module_section, versions_section
 from lkm.rescue.helper import HelperCode
 from lkm.rescue.plan import Step
 from lkm.rescue.table import Table, render_table
@@ -37,9 +34,9 @@ def assemble_helper(
         [
             _text_section(code),
             _data_section(code, render_table(step, symbols)),
-            NewSection(".modinfo", _modinfo(sibling, name), flags=SHF_ALLOC),
-            *_versions(sibling),
-            _this_module(code, sibling, name),
+            modinfo_section(sibling, _ABOUT, name=name),
+            *versions_section(sibling),
+            this_module_section(sibling, name=name, pointer=code.pointer_relocation),
             *(NewSection(section, b"\0", flags=_RX) for section in extra),
             NewSection(".note.GNU-stack"),
         ],
@@ -53,6 +50,7 @@ def assemble_helper(
 
 _RW = SHF_ALLOC | SHF_WRITE
 _RX = SHF_ALLOC | SHF_EXECINSTR
+_ABOUT = (("license", "GPL"), ("description", "lkm: conditional edits, never stays loaded"))
 
 
 def _text_section(code: HelperCode) -> NewSection:
@@ -68,34 +66,3 @@ def _data_section(code: HelperCode, table: Table) -> NewSection:
         for offset, target in table.pointers.items()
     ]
     return NewSection(".data", table.data, flags=_RW, align=8, relocations=pointers)
-
-
-def _modinfo(sibling: ModuleFile, name: str) -> bytes:
-    items = [("license", "GPL"), ("description", "lkm: conditional edits, never stays loaded")]
-    if sibling.modinfo.has("retpoline"):
-        items.append(("retpoline", sibling.modinfo.get("retpoline")))
-    items += [("name", name), ("vermagic", sibling.vermagic)]
-    return render_modinfo(ModInfo(tuple(items)))
-
-
-def _versions(sibling: ModuleFile) -> list[NewSection]:
-    layout = [version for version in sibling.versions or () if version.name == "module_layout"]
-    if sibling.versions is not None and not layout:
-        raise LkmError(
-            f"{sibling.elf.name}: its __versions has no module_layout", remedy="take another sibling"
-        )
-    data = render_versions(Version(version.name, version.crc) for version in layout)
-    return [NewSection("__versions", data, flags=SHF_ALLOC, align=32)] if layout else []
-
-
-def _this_module(code: HelperCode, sibling: ModuleFile, name: str) -> NewSection:
-    layout = sibling.this_module
-    if layout.init_offset is None:
-        raise LkmError(f"{sibling.elf.name}: it has no init function to go by", remedy="take another sibling")
-    encoded = name.encode()
-    if len(encoded) > MAX_NAME:
-        raise LkmError(f"helper name {name!r} is longer than {MAX_NAME} characters")
-    data = bytearray(layout.size)
-    data[NAME_OFFSET : NAME_OFFSET + len(encoded)] = encoded
-    init = NewRelocation(layout.init_offset, code.pointer_relocation, "init_module")
-    return NewSection(THIS_MODULE, bytes(data), flags=_RW, align=64, relocations=[init])
