@@ -8,8 +8,9 @@ import re
 import shutil
 import subprocess
 
-from lkm.lab.build import MAKE_FLAGS, header_tree
+from lkm.lab.build import MAKE_FLAGS
 from lkm.lab.cache import Progress, silent
+from lkm.lab.headers import header_tree
 from lkm.lab.kernels import get_kernel
 from lkm.lab.process import find_tool
 

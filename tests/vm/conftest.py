@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lkm.lab.build import build_modules
+from lkm.lab.fault_modules import fault_modules
 from lkm.lab.vm import Guest
 
 KERNELS = ("5.10", "6.1")
 HERE = Path(__file__).parent
-FAULTS = Path(__file__).parents[2] / "src" / "lkm" / "lab" / "faults"
 
 
 CHOSEN = (
@@ -58,7 +57,7 @@ def kernel(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def faults(kernel: str) -> str:
     """The directory of the modules that get stuck, built for `kernel`."""
-    return os.path.dirname(build_modules(str(FAULTS), kernel)[0])
+    return os.path.dirname(fault_modules(kernel)[0])
 
 
 @pytest.fixture

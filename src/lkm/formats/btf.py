@@ -141,7 +141,9 @@ class Btf:
 
     def enum(self, name: str) -> dict[str, int]:
         """The enumerators in order. One without a sign flag (all before pahole 1.24) is read as unsigned."""
-        found = self._type(self._find(name, _ENUMS, "enum"))
+        return self._enumerators(self._type(self._find(name, _ENUMS, "enum")))
+
+    def _enumerators(self, found: _Type) -> dict[str, int]:
         each = _WORDS[found.kind][1]
         values: dict[str, int] = {}
         for at in range(found.at + 3, found.at + 3 + each * found.vlen, each):
@@ -151,6 +153,16 @@ class Btf:
                 value - (1 << bits) if found.flag and value >> bits - 1 else value
             )
         return values
+
+    def enumerator(self, name: str) -> int:
+        """The value of one enumerator, whatever its enum is called: constants are often in one without a name."""
+        for number in range(1, len(self._index[0]) + 1):
+            found = self._type(number)
+            if found.kind in _ENUMS:
+                values = self._enumerators(found)
+                if name in values:
+                    return values[name]
+        raise BtfLookupError(f"{self.name}: no enum of the kernel has {name}")
 
     def type_size(self, type_id: int) -> int:
         """Bytes of a type by its number (`Member.type_id`), through typedefs, qualifiers and arrays."""

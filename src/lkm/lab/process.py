@@ -20,6 +20,7 @@ PACKAGES = {
     "apt-get": "apt",
     "busybox": "busybox-static",
     "cpio": "cpio",
+    "debugfs": "e2fsprogs",
     "depmod": "kmod",
     "dpkg": "dpkg",
     "dpkg-deb": "dpkg",

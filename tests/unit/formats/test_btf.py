@@ -245,3 +245,13 @@ def test_time_grows_as_the_types_do() -> None:
     few = min(seconds(6_000) for _ in range(3))
     many = min(seconds(60_000) for _ in range(3))
     assert many < 40 * few  # 10 times as many; 100 if each look-up went through all of them
+
+
+def test_an_enumerator_of_any_enum(btf: Btf) -> None:
+    assert (btf.enumerator("MODULE_STATE_COMING"), btf.enumerator("LESS"), btf.enumerator("ALL")) == (
+        1,
+        -2,
+        0xFFFFFFFF,
+    )
+    with pytest.raises(BtfLookupError, match="no enum of the kernel has GREEN"):
+        btf.enumerator("GREEN")
