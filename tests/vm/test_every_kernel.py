@@ -16,7 +16,8 @@ from lkm.lab.cache import silent
 from lkm.lab.kernels import get_kernel
 from lkm.lab.series import SERIES, find_series
 from lkm.lab.vm import Guest
-from tests.vm.conftest import FAULTS
+
+FAULTS = Path(__file__).parents[2] / "src" / "lkm" / "lab" / "faults"
 
 every_kernel = pytest.mark.parametrize("kernel", [series.name for series in SERIES])
 
