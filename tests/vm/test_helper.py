@@ -76,7 +76,8 @@ results["mutex held by another"] = case(*ones[1:], symbols=held)[:2] + [values()
 clear()
 hidden = {name: value for name, value in plan.symbols.items() if name != "module_mutex"}
 results["mutex not known"] = case(*ones, symbols=hidden); clear()
-results["a function not known"] = case(*ones, symbols={**plan.symbols, "mutex_unlock": 0})
+locked = {"module_mutex": slots[3], **plan.symbols}  # where it is hidden, a slot stands for it
+results["a function not known"] = case(*ones, symbols={**locked, "mutex_unlock": 0})
 def copy(to, source, zero=True):
     name = "copy_from_kernel_nofault"
     return Call(name, plan.symbols[name], (Argument(to), source, Argument(8)), zero)
@@ -145,5 +146,13 @@ AFTERWARDS = (
 def test_edits_are_made_all_or_none_and_bad_addresses_are_answers(guest: Guest) -> None:
     prepare(guest, ["insmod decmod.ko", "insmod leak_ref.ko"])
     got = json.loads(run_python(guest, PROGRAM, timeout=180))
-    assert got == EXPECTED
+    expected = dict(EXPECTED)
+    if guest.kernel.series.architecture == "arm64":
+        # Without PAN (of ARMv8.1) the kernel can read what its process has mapped: it differs, then.
+        for kind in ("check", "store", "cmpxchg"):
+            outcome, _, slots = got.pop(f"{kind} at user")
+            assert outcome in ("UNREADABLE", "DIFFERS")
+            assert slots == NOTHING
+            del expected[f"{kind} at user"]
+    assert got == expected
     assert not untrue(guest, AFTERWARDS)

@@ -50,6 +50,33 @@ def _why(guest: Guest) -> dict[str, Answer]:
     return dict(zip(REGISTERED, answers))
 
 
+TRACER = """
+import ctypes, os, sys, time
+PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x4206, 0x40
+go, write_end = os.pipe()
+loader = os.fork()
+if loader == 0:
+    os.read(go, 1)
+    os.execv("/usr/sbin/insmod", ["insmod", "/share/bug_mod1.ko"])
+words = (ctypes.c_long(word) for word in (PTRACE_SEIZE, loader, 0, PTRACE_O_TRACEEXIT))
+assert ctypes.CDLL(None).ptrace(*words) == 0
+os.write(write_end, b"x")
+while (os.waitpid(loader, 0)[1] >> 16) != 6:  # PTRACE_EVENT_EXIT
+    pass
+time.sleep(600)  # a tracer that ends would let it go on
+"""
+
+
+def test_a_dead_loader_that_its_tracer_holds_is_dead(guest: Guest) -> None:
+    guest.run(["python3", "-sS", "-c", TRACER], background=True)
+    prepare(
+        guest, ["within 20 is bug_mod1 coming", "within 10 grep -q 't (tracing stop)' /proc/[0-9]*/status"]
+    )
+    (answer,) = ask(guest, ["rescue", "bug_mod1", "--json"])
+    assert (answer.object["outcome"], answer.code) == ("rescued", 0), answer
+    assert not untrue(guest, ["gone bug_mod1", "grep -q 't (tracing stop)' /proc/[0-9]*/status"])
+
+
 HELD_OUT_OF_SIGHT = (
     "modprobe tcp_htcp",
     "echo htcp >/proc/sys/net/ipv4/tcp_congestion_control",

@@ -52,6 +52,32 @@ def test_the_dead_are_not_listed(tree: Tree, state: str) -> None:
     assert read_tasks(tree.root, [COMING]) == ()
 
 
+DYING = (
+    "[<0>] ptrace_stop.part.0+0x170/0x330\n[<0>] ptrace_notify+0x7c/0xfc\n[<0>] do_exit+0x840/0x9f0\n"
+    "[<0>] make_task_dead+0x90/0x190\n[<0>] die+0x290/0x2d0\n[<0>] el1h_64_sync+0x64/0x68\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("stack", "syscall"), [(IN_INIT, "273 0x3"), (IN_REMOVAL, "106 0x40"), (IN_MODULE, "273 0x3")]
+)
+def test_who_was_killed_by_an_oops_and_is_held_up_in_its_end_is_dead(
+    tree: Tree, stack: str, syscall: str
+) -> None:
+    tree.thread(50, state="t", stack=DYING + stack, syscall=f"{syscall} 0x0 0x0 0x0 0x0 0x0 0x7f 0x7f")
+    assert read_tasks(tree.root, [COMING], machine="aarch64") == ()
+
+
+def test_what_runs_in_a_module_at_its_end_is_alive(tree: Tree) -> None:
+    release = "[<0>] demo_release+0x18/0x20 [demo]\n[<0>] __fput+0x8c/0x250\n"
+    tree.thread(50, state="D", stack=release + DYING + IN_INIT)
+    (task,) = read_tasks(tree.root, [DEMO])
+    assert [frame.function for frame in task.stack] == [
+        "demo_release", "__fput", "ptrace_stop", "ptrace_notify", "do_exit"
+    ]  # fmt: skip
+    assert task.is_in(ModuleName("demo"))
+
+
 def test_finit_module_is_about_its_file(tree: Tree) -> None:
     base = tree.thread(
         50, stack=IN_INIT, syscall="313 0x3 0x0 0x0 0x0 0x0 0x0 0x7f 0x7f", command_line="insmod x.ko"
