@@ -48,6 +48,7 @@ PURE = {
     "diagnosis",
     "rescue/plan.py",
     "rescue/planner.py",
+    "rescue/heal_plan.py",
     "rescue/complete.py",
     "rescue/edits.py",
     "rescue/gate.py",
@@ -67,7 +68,7 @@ OS_PURE = frozenset(
 MAY_LOAD = {
     "init_module": {"system/calls.py", "system/load.py", "rescue/execute.py"},
     "assemble_helper": {"rescue/assemble.py", "rescue/execute.py"},
-    "execute_step": {"rescue/execute.py", "rescue/execution.py"},
+    "execute_step": {"rescue/execute.py", "rescue/execution.py", "rescue/heal.py"},
 }
 """Who may name what leads to code in the kernel: where it is defined, and its one caller or two."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from lkm.cli.arguments import seconds
 from lkm.cli.files import read_named_file
+from lkm.cli.heal_step import healing_as_object, render_heal_step
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.cli.signing import add_signing_options, read_signer
 from lkm.cli.why import as_object
@@ -120,6 +121,7 @@ def _as_object(result: RescueResult) -> dict[str, Any]:
         "after": as_object(result.after) if result.after else None,
         "proof": [check._asdict() for check in result.proof],
         "later_plans": [plan.to_object() for plan in result.later_plans],
+        "heal": healing_as_object(result.heal),
         "kernel_messages": [{"level": line.level, "text": line.text} for line in result.kernel_messages],
         "record": result.record,
     }
@@ -151,6 +153,9 @@ def _render(result: RescueResult, *, colour: bool) -> list[str]:
 def _render_plan(plan: Plan) -> list[str]:
     lines = [f"plan: verdict {plan.verdict.value}"]
     for step in plan.steps:
+        if step.kind is StepKind.HEAL:
+            lines += render_heal_step(step)
+            continue
         lines.append(f"  {step.module}: {plain(step.reason)}")
         if step.verdict is Verdict.REFUSE:
             lines.append("    nothing is done")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lkm.diagnosis.findings import FindingCode
 from lkm.formats.keys import SigningKey
 from lkm.names import ModuleName
-from lkm.rescue.plan import Plan, Step
+from lkm.rescue.plan import Lock, Plan, Step, StepKind
 from lkm.rescue.request import Request
 from lkm.system.snapshot import Policy, Snapshot
 
@@ -61,28 +61,24 @@ def _symbols(snapshot: Snapshot, steps: Sequence[Step]) -> dict[str, int]:
 def _warnings(snapshot: Snapshot, steps: Sequence[Step], request: Request, *, edits: bool) -> tuple[str, ...]:
     policy = snapshot.policy
     warnings = []
-    if policy.panic_on_oops:
+    own = [step for step in steps if step.kind is not StepKind.HEAL]
+    if policy.panic_on_oops and own:
         warnings.append("panic_on_oops is set: should an exit function oops, the machine goes down")
     if policy.panic_on_warn:
         warnings.append("panic_on_warn is set: any warning takes the machine down")
     if edits:
         warnings += _signing_warnings(policy)
-        if not snapshot.symbols.get("module_mutex"):
+        takes_mutex = any(step.needs_helper and step.lock is Lock.MODULE_MUTEX for step in steps)
+        if takes_mutex and not snapshot.symbols.get("module_mutex"):
             warnings.append(
                 "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
             )
-    if request.run_exit and all(step.exit_runs for step in steps if step.module == steps[-1].module):
+    if request.run_exit and all(step.exit_runs for step in own if step.module == own[-1].module):
         warnings.append("its own exit runs in its removal: --run-exit changes nothing")
-    if request.run_exit and FindingCode.EXIT_DIED.value in steps[-1].findings:
+    if request.run_exit and FindingCode.EXIT_DIED.value in own[-1].findings:
         warnings.append("its exit died before, and is called once more: it may die again")
     if policy.selinux_enforcing and edits:
         warnings.append("SELinux is enforcing: it may refuse the helper")
-    dead_init = any(FindingCode.INIT_DIED.value in step.findings for step in steps)
-    if dead_init and snapshot.symbols.get("idem_hash"):
-        warnings.append(
-            "the file whose load died must not be loaded by finit_module(2) again until a restart (insmod, modprobe "
-            "and lkm load use that): its entry in idem_hash dangles (idempotent_init_module, since 6.5)"
-        )
     return tuple(warnings)
 
 

@@ -16,6 +16,7 @@ from lkm.errors import LkmError
 from lkm.names import ModuleName, module_name
 from lkm.rescue.execute import HelperFailure, Removal, RemovalOutcome, execute_removal, execute_step
 from lkm.rescue.gate import Refusal, refusals
+from lkm.rescue.heal import Healing, HealOutcome, execute_healing
 from lkm.rescue.look import look
 from lkm.rescue.plan import Plan, Step, StepKind
 from lkm.rescue.planner import plan_rescue
@@ -70,6 +71,7 @@ class Execution:
         self._messages: list[KmsgLine] = []
         self._explained = 0  # messages of what died and was told: the proof is about later ones
         self._later: list[Plan] = []
+        self._healing: Optional[Healing] = None
 
     def run(self, result: RescueResult) -> RescueResult:
         """Execute, and complete `result` with what came of it."""
@@ -86,13 +88,17 @@ class Execution:
             after=diagnose(ending.after or capture(self._root), result.module),
             kernel_messages=tuple(self._messages),
             later_plans=tuple(self._later),
+            heal=self._healing,
         )
 
     def _run_steps(self) -> _Ending | None:
         plan = self._plan
         cleaned: set[ModuleName] = set()
         for number, step in enumerate(plan.steps):
-            if step.module in cleaned:
+            if step.kind is StepKind.HEAL:
+                self._healing = self._heal()
+                ending = None
+            elif step.module in cleaned:
                 ending = self._remove_cleaned(step)
             else:
                 ending = (self._changed(step) if number else None) or self._run_step(plan, step)
@@ -123,6 +129,13 @@ class Execution:
         self._later.append(plan)
         reason = f"{step.module} is not as it should be after the others went: {now.reason}"
         return _Ending(Outcome.STOPPED, reason, f"lkm why {step.module}")
+
+    def _heal(self) -> Healing:
+        """The table of files being loaded, after the module whose load died; the rescue goes on either way."""
+        try:
+            return execute_healing(self._root, self._plan, signer=self._options.signer)
+        except LkmError as error:
+            return Healing(HealOutcome.FAILED, error.message, error.remedy or "lkm heal tries again")
 
     def _run_step(self, plan: Plan, step: Step) -> _Ending | None:
         if step.kind is StepKind.CLEAN_UP:
@@ -210,7 +223,14 @@ class Execution:
                 return _Ending(Outcome.FAILED, reason, "see dmesg", proof, after)
         edited = self._plan.needs_helper or bool(self._later)
         outcome = Outcome.RESCUED if edited else Outcome.REMOVED
-        return _Ending(outcome, "the module is gone and its name is free", "", proof, after)
+        reason, remedy = "the module is gone and its name is free", ""
+        healing = self._healing
+        if healing and healing.outcome is HealOutcome.HEALED:
+            reason += ", and the entry of its load is out of idem_hash"
+        elif healing:
+            reason += f"; idem_hash is not healed: {healing.reason}"
+            remedy = "lkm heal tries again; do not load its file before"
+        return _Ending(outcome, reason, remedy, proof, after)
 
     def _collect(self) -> None:
         self._messages += self._tail.read_new()

@@ -53,7 +53,7 @@ def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
         if step.kind is StepKind.REMOVE and step.module in cleaned and not _stands(step):
             continue  # judged again after the calls, which may take it away
         if step.verdict is Verdict.REFUSE:
-            yield Refusal(f"{step.module}: {step.reason}", step.remedy)
+            yield Refusal(f"{step.module}: {step.reason}" if step.module else step.reason, step.remedy)
         elif step.verdict is Verdict.CRASH and not force:
             yield Refusal(
                 f"{step.module}: after its removal {step.reason}",

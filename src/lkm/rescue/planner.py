@@ -21,6 +21,7 @@ from lkm.names import ModuleName
 from lkm.rescue.clean_up import plan_clean_up
 from lkm.rescue.complete import complete_plan
 from lkm.rescue.edits import IDLE_RAW, Editor
+from lkm.rescue.heal_plan import plan_healing_after
 from lkm.rescue.plan import Edit, Plan, Step
 from lkm.rescue.request import Request
 from lkm.system.snapshot import Layout, LoadedModule, ModuleState, Snapshot
@@ -39,7 +40,8 @@ def plan_rescue(snapshot: Snapshot, name: ModuleName, request: Request = Request
     for module in order:
         steps += _plan_module(state, module, request if module == name else Request())
         state = without_module(state, module)
-    return complete_plan(snapshot, name, steps, request)
+    healing, warnings = plan_healing_after(snapshot, steps)
+    return complete_plan(snapshot, name, [*steps, *healing], request, warnings=warnings)
 
 
 def _plan_module(snapshot: Snapshot, name: ModuleName, request: Request) -> list[Step]:

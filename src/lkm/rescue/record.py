@@ -16,7 +16,7 @@ from lkm.names import ModuleName
 from lkm.rescue.plan import Plan
 from lkm.system.snapshot import Snapshot
 
-__all__ = ["Record", "default_record_path"]
+__all__ = ["Record", "default_heal_record_path", "default_record_path"]
 
 SCHEMA = "lkm.record/1"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,9 +25,17 @@ STATE_DIR = "/var/lib/lkm"
 
 def default_record_path(module: ModuleName) -> str:
     """A new file in the state directory: `$LKM_STATE_DIR`, else /var/lib/lkm."""
+    return _new_path(f"rescue-{module}")
+
+
+def default_heal_record_path() -> str:
+    """As `default_record_path`, for a heal."""
+    return _new_path("heal")
+
+
+def _new_path(what: str) -> str:
     folder = os.environ.get("LKM_STATE_DIR") or STATE_DIR
-    stamp = time.strftime("%Y%m%dT%H%M%S")
-    return os.path.join(folder, f"rescue-{module}-{stamp}-{os.getpid()}.json")
+    return os.path.join(folder, f"{what}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.json")
 
 
 class Record:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 
 from lkm.diagnosis.findings import Diagnosis
 from lkm.names import ModuleName
+from lkm.rescue.heal import Healing
 from lkm.rescue.plan import Plan
 from lkm.rescue.proof import Check
 from lkm.rescue.request import Request
@@ -55,7 +56,7 @@ class Options(NamedTuple):
 
 class RescueResult(NamedTuple):
     """What was found, planned, done and seen. `later_plans` were made on the way, when something died, or
-    after clean-up calls."""
+    after clean-up calls. `heal`: what came of its heal step, where it came to one."""
 
     module: ModuleName
     outcome: Outcome
@@ -67,6 +68,7 @@ class RescueResult(NamedTuple):
     kernel_messages: tuple[KmsgLine, ...] = ()
     proof: tuple[Check, ...] = ()
     later_plans: tuple[Plan, ...] = ()
+    heal: Optional[Healing] = None
     differs: tuple[str, ...] = ()
     record: str = ""
     needs_root: bool = False

@@ -20,6 +20,7 @@ from lkm.system.child import run_in_child
 from lkm.system.device_numbers import CharKey, DeviceOwners, char_devices_of, disks_of
 from lkm.system.file_operations import read_served_files
 from lkm.system.files import read_text
+from lkm.system.idempotent import read_load_table
 from lkm.system.layout import LayoutReading, read_layout
 from lkm.system.memory import KernelMemory, read_memory
 from lkm.system.module_mutex import read_module_mutex
@@ -33,6 +34,7 @@ from lkm.system.resolve import resolve_symbols
 from lkm.system.snapshot import (
     AsyncEntry,
     LoadedModule,
+    LoadTable,
     ModuleState,
     Mount,
     MutexState,
@@ -47,11 +49,11 @@ from lkm.system.snapshot import (
 from lkm.system.tasks import read_tasks, why_no_stacks
 from lkm.values import decode, encode
 
-__all__ = ["SYMBOLS", "capture", "capture_modules"]
+__all__ = ["SYMBOLS", "capture", "capture_loads", "capture_modules"]
 
 SYMBOLS = (
     "module_mutex", "mutex_trylock", "mutex_unlock", "copy_from_kernel_nofault", "copy_to_kernel_nofault",
-    "idem_hash",
+    "idem_lock", "_raw_spin_trylock", "_raw_spin_unlock", "complete",
 )  # fmt: skip
 """Kernel symbols that a plan may need."""
 
@@ -69,6 +71,7 @@ class _Kernel(NamedTuple):
     registrations: tuple[Registration, ...] = ()
     async_entries: tuple[AsyncEntry, ...] = ()
     module_mutex: Optional[MutexState] = None
+    load_table: Optional[LoadTable] = None
     open_files: tuple[OpenFile, ...] = ()
     symbols: dict[str, int] = {}  # noqa: RUF012  (a NamedTuple's default, never changed)
     resolved: tuple[ResolvedSymbol, ...] = ()
@@ -96,6 +99,11 @@ def capture_modules(root: Root, *, seconds: float = _SECONDS) -> Snapshot:
         modules=modules,
         proc_modules_error=proc_error,
     )
+
+
+def capture_loads(root: Root) -> Snapshot:
+    """What a heal needs: policy, modules, layout, symbols, and the table of files being loaded."""
+    return _Capture(root, samples=1, seconds=_SECONDS, symbols=()).take_loads()
 
 
 class _Capture:
@@ -135,6 +143,7 @@ class _Capture:
             registrations=kernel.registrations,
             async_entries=kernel.async_entries,
             module_mutex=kernel.module_mutex,
+            load_table=kernel.load_table,
             layout=kernel.layout.layout,
             layout_error=kernel.layout.error,
             sibling=kernel.layout.sibling,
@@ -144,6 +153,27 @@ class _Capture:
             proc_modules_error=proc_error,
             unread=tuple(self._unread),
             notes=tuple(dict.fromkeys(notes)),
+        )
+
+    def take_loads(self) -> Snapshot:
+        root = self._root
+        listed, proc_error = read_modules(root)
+        memory, error = read_memory(root)
+        layout = read_layout(root, memory, listed)
+        if memory is None:
+            self._notes.append(f"kernel memory was not read: {error}")
+        return Snapshot(
+            release=root.release,
+            machine=os.uname().machine,
+            policy=read_policy(root),
+            modules=listed,
+            load_table=read_load_table(root, memory) if memory else None,
+            layout=layout.layout,
+            layout_error=layout.error,
+            sibling=layout.sibling,
+            symbols=self._read_symbols(memory) if memory else {},
+            proc_modules_error=proc_error,
+            notes=tuple(self._notes),
         )
 
     def _read_kernel(self, listed: tuple[LoadedModule, ...]) -> _Kernel:
@@ -161,6 +191,7 @@ class _Capture:
             registrations=read_registrations(self._root, memory, modules, notes=self._notes),
             async_entries=read_async_entries(self._root, memory, modules),
             module_mutex=read_module_mutex(self._root, memory),
+            load_table=read_load_table(self._root, memory),
             open_files=read_served_files(self._root, memory, modules),
             symbols=self._read_symbols(memory),
             resolved=self._resolve(memory),

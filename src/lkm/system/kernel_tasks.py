@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 from lkm.errors import LkmError
 from lkm.system.memory import KernelMemory
 
-__all__ = ["KernelTask", "find_task", "process_addresses", "read_task"]
+__all__ = ["KernelTask", "find_task", "process_addresses", "read_task", "thread_addresses"]
 
 _MAX_PROCESSES = 1 << 18
 _MAX_THREADS = 1 << 16
@@ -54,13 +54,13 @@ def find_task(memory: KernelMemory, address: int) -> Optional[KernelTask]:
     if address in leaders:
         return read_task(memory, address)
     try:
-        threads = any(address in _threads(memory, leader) for leader in leaders)
+        threads = any(address in thread_addresses(memory, leader) for leader in leaders)
     except LkmError:
         return None
     return read_task(memory, address) if threads else None
 
 
-def _threads(memory: KernelMemory, leader: int) -> list[int]:
+def thread_addresses(memory: KernelMemory, leader: int) -> list[int]:
     """The threads of a process: `signal->thread_head`, linked by `thread_node` (3.14 to 7.x)."""
     signal = memory.pointer(leader + memory.offset("task_struct", "signal"))
     if not signal:

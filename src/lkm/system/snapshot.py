@@ -23,12 +23,13 @@ from lkm.system.kernel_values import (
     Sibling,
     SymbolPlace,
 )
+from lkm.system.load_table import LoadBucket, LoadNode, LoadRole, LoadTable
 from lkm.values import Address, decode, encode
 
 __all__ = [
-    "AsyncEntry", "Layout", "LoadedModule", "MemoryRange", "ModuleState", "Mount", "MutexState", "OpenFile",
-    "Policy", "Proof", "RawModule", "Reader", "Registration", "RegistrationKind",
-    "ResolvedSymbol", "Sibling", "Snapshot", "SymbolPlace", "Task", "TaskFrame", "Unread",
+    "AsyncEntry", "Layout", "LoadBucket", "LoadNode", "LoadRole", "LoadTable", "LoadedModule", "MemoryRange",
+    "ModuleState", "Mount", "MutexState", "OpenFile", "Policy", "Proof", "RawModule", "Reader", "Registration",
+    "RegistrationKind", "ResolvedSymbol", "Sibling", "Snapshot", "SymbolPlace", "Task", "TaskFrame", "Unread",
 ]  # fmt: skip
 
 SCHEMA = "lkm.snapshot/1"
@@ -274,6 +275,7 @@ class Unread(NamedTuple):
 class Snapshot(NamedTuple):
     """The machine at one moment.
 
+    load_table  the files being loaded by finit_module(2), and what dangles there; None: kernel memory was not read
     unread  who was not looked for, so that nobody there is not the same as nobody seen
     notes   sentences on what else could not be read, and why
     """
@@ -289,6 +291,7 @@ class Snapshot(NamedTuple):
     registrations: tuple[Registration, ...] = ()
     async_entries: tuple[AsyncEntry, ...] = ()
     module_mutex: Optional[MutexState] = None
+    load_table: Optional[LoadTable] = None
     layout: Optional[Layout] = None
     layout_error: str = ""
     sibling: Optional[Sibling] = None

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: MIT
+"""Snapshot → the step that heals the kernel's table of files being loaded (`lkm.system.load_table`). Pure.
+
+Under idem_lock, of each bucket that leads to a dead entry:
+
+    a file whose loader lives   its entries stay, linked to each other and to the head, the dead between them left out
+    a file whose loader died    its waiters are taken out as idempotent_complete does it: next = pprev = 0,
+                                ret = -ECANCELED, complete(); their finit_module(2) then fails, and they go on
+
+Every link and every waiter is expected to be as it was read, so whoever came or went in between stops the edits. A
+waiter that a signal wakes waits for idem_lock before its entry goes (idempotent_wait_for_completion, since 6.10;
+before that no signal wakes it), so under the lock every entry is there.
+
+A lock whose holder is dead keeps everybody else out, as if it were ours: the same edits are made under it, and it is
+released at last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Optional
+
+from lkm.diagnosis.findings import FindingCode, Verdict
+from lkm.diagnosis.policy import edit_policy_findings
+from lkm.names import ModuleName
+from lkm.rescue.complete import complete_plan
+from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock, Plan, Step, StepKind
+from lkm.rescue.request import Request
+from lkm.system.snapshot import LoadBucket, LoadNode, LoadRole, LoadTable, Snapshot
+
+__all__ = ["describe_table", "plan_heal", "plan_healing", "plan_healing_after"]
+
+NO_MODULE = ModuleName("")
+"""What a step is about that is about no module."""
+
+ECANCELED = 125
+RELEASE = "copy_to_kernel_nofault"
+LATER = "load no module file until then: insmod and modprobe use finit_module(2)"
+
+
+def plan_heal(snapshot: Snapshot) -> Optional[Step]:
+    """The step, of verdict `refuse` where there is no sound way now; None where nothing is to be healed."""
+    table = snapshot.load_table
+    if table is None or not table.present or table.sound:
+        return None
+    obstacle = next(_obstacles(snapshot, table), None)
+    if obstacle is not None:
+        return _step(table, Verdict.REFUSE, obstacle.reason, obstacle.remedy)
+    edits: list[Edit] = []
+    ended: list[LoadNode] = []
+    for bucket in table.dangling:
+        loads = _sort(table, bucket)
+        edits += _relink(table, bucket, loads.kept)
+        for node in loads.ended:
+            edits += _take_out(table, node)
+        ended += loads.ended
+    address = snapshot.symbols
+    after = [
+        Call("complete", address["complete"], (Argument(node.address + table.layout.complete),))
+        for node in ended
+    ]
+    step = _step(table, Verdict.SAFE, describe_table(table), "")
+    if table.lock_dead:
+        edits = [_check("idem_lock", table.lock, 4, table.lock_word), *edits]
+        byte = (Argument(table.lock, shown="idem_lock"), Argument(text=""), Argument(1))
+        after.append(Call(RELEASE, address[RELEASE], byte, must_return_zero=True))
+        step = step._replace(lock=Lock.NONE)
+    return step._replace(edits=tuple(edits), after=tuple(after))
+
+
+def describe_table(table: LoadTable) -> str:
+    """What is wrong with it, in a sentence without end."""
+    parts = []
+    count = len(table.dangling)
+    if count:
+        where = ", ".join(str(bucket.number) for bucket in table.dangling)
+        parts.append(
+            f"the entry of a dead load dangles in idem_hash (bucket {where})" if count == 1
+            else f"entries of dead loads dangle in idem_hash (buckets {where})"
+        )  # fmt: skip
+    if table.lock_held:
+        parts.append("idem_lock is held for good: the next finit_module(2) would spin for ever")
+    orphans = [node for bucket in table.dangling for node in _sort(table, bucket).ended]
+    if orphans:
+        parts.append(f"{_pids(orphans)} waits for it")
+    return "; ".join(parts) or "nothing dangles in idem_hash, and idem_lock is free"
+
+
+def plan_healing(snapshot: Snapshot) -> Optional[Plan]:
+    """The plan of `lkm heal`: that one step; None where nothing is to be healed."""
+    step = plan_heal(snapshot)
+    return complete_plan(snapshot, NO_MODULE, [step], Request()) if step else None
+
+
+def plan_healing_after(snapshot: Snapshot, steps: Sequence[Step]) -> tuple[list[Step], list[str]]:
+    """The step after those of a rescue, where one of its modules died in its load, and what is to be known: an
+    entry that has to stay does not hinder the rescue."""
+    heal = plan_heal(snapshot)
+    if heal is None:
+        return [], []
+    if not any(FindingCode.INIT_DIED.value in step.findings for step in steps):
+        return [], [f"{heal.reason}: see lkm heal"]
+    if heal.verdict is not Verdict.REFUSE:
+        return [heal], []
+    warning = (
+        "the file whose load died must not be loaded by finit_module(2) again (insmod, modprobe and lkm load use "
+        f"that): its entry in idem_hash may dangle, and cannot be healed: {heal.reason}; {heal.remedy}"
+    )
+    return [], [warning]
+
+
+class _Loads(NamedTuple):
+    """The live entries of a bucket: those that stay, in the order of the chain, and those that are ended."""
+
+    kept: tuple[LoadNode, ...]
+    ended: tuple[LoadNode, ...]
+
+
+class _Obstacle(NamedTuple):
+    reason: str
+    remedy: str
+
+
+def _obstacles(snapshot: Snapshot, table: LoadTable) -> Iterator[_Obstacle]:
+    """Why it cannot be healed now, the most basic reason first."""
+    policy = snapshot.policy
+    if table.error:
+        yield _Obstacle(table.error, table.remedy or "restart when you can")
+    if policy.modules_disabled:
+        yield _Obstacle("loading is disabled until the next boot", "it cannot be set back; restart")
+    for finding in edit_policy_findings(policy):
+        yield _Obstacle(finding.summary, finding.remedy)
+    if table.preempt_rt:
+        yield _Obstacle(
+            "this kernel is PREEMPT_RT: idem_lock is an rt_mutex, which the helper does not take",
+            f"restart when you can; {LATER}",
+        )
+    yield from _missing(snapshot)
+    yield from _lock_obstacles(table)
+    for node in table.nodes:
+        bucket = table.bucket(node.bucket)
+        if node.role is LoadRole.UNCLEAR and bucket is not None and bucket.dangles:
+            yield _Obstacle(
+                f"what pid {node.pid} ({node.command}) does with its load changes, or cannot be told",
+                f"try again, or when pid {node.pid} has ended",
+            )
+
+
+def _missing(snapshot: Snapshot) -> Iterator[_Obstacle]:
+    needed = ("idem_lock", *Lock.IDEM_LOCK.functions, "complete", RELEASE)
+    hidden = [name for name in needed if not snapshot.symbols.get(name)]
+    if hidden:
+        yield _Obstacle(
+            f"/proc/kallsyms does not have {', '.join(hidden)}",
+            "set kernel.kptr_restrict to 1 or 0; where that is so, restart when you can",
+        )
+
+
+def _lock_obstacles(table: LoadTable) -> Iterator[_Obstacle]:
+    if not table.lock_held:
+        return
+    if table.running:
+        who = ", ".join(map(str, table.running))
+        yield _Obstacle(
+            f"idem_lock is held, and a live task runs in finit_module(2), so that it may hold it (pid {who})",
+            f"try again when it has ended; should it spin for ever, restart; {LATER}",
+        )
+    if table.lock_word != 1 or table.lock_size != 4:
+        yield _Obstacle(
+            f"idem_lock is held for good, and it is not a plain lock that nobody waits for "
+            f"({table.lock_word:#x}, {table.lock_size} bytes)",
+            f"restart when you can; {LATER}",
+        )
+
+
+def _sort(table: LoadTable, bucket: LoadBucket) -> _Loads:
+    """What is reached first, then what stands behind the dead, by address."""
+    own = {node.address: node for node in table.nodes if node.bucket == bucket.number}
+    order = [own[address] for address in bucket.chain if address in own]
+    order += [node for address, node in sorted(own.items()) if address not in bucket.chain]
+    loading = {node.cookie for node in order if node.role is LoadRole.LOADER}
+    return _Loads(
+        tuple(node for node in order if node.cookie in loading),
+        tuple(node for node in order if node.cookie not in loading),
+    )
+
+
+def _relink(table: LoadTable, bucket: LoadBucket, kept: tuple[LoadNode, ...]) -> list[Edit]:
+    """The head and the entries that stay, one after the other."""
+    link = table.layout.entry
+    head = table.head_of(bucket.number)
+    entries = [node.address + link for node in kept]
+    edits = [_store(f"idem_hash[{bucket.number}]", head, 8, bucket.head, entries[0] if entries else 0)]
+    for node, after, before in zip(kept, [*entries[1:], 0], [head, *entries]):
+        entry = node.address + link
+        edits += [
+            _check(f"cookie of pid {node.pid}", node.address + table.layout.cookie, 8, node.cookie),
+            _store(f"next of pid {node.pid}", entry, 8, node.next, after),
+            _store(f"pprev of pid {node.pid}", entry + 8, 8, node.previous, before),
+        ]
+    return edits
+
+
+def _take_out(table: LoadTable, node: LoadNode) -> list[Edit]:
+    """A waiter that nobody will wake. That it is still queued, and not woken yet, is expected."""
+    layout, entry = table.layout, node.address + table.layout.entry
+    return [
+        _check(f"cookie of pid {node.pid}", node.address + layout.cookie, 8, node.cookie),
+        _check(f"queue of pid {node.pid}", node.address + layout.queue, 8, node.queue),
+        _check(f"done of pid {node.pid}", node.address + layout.complete, 4, node.done),
+        _store(f"next of pid {node.pid}", entry, 8, node.next, 0),
+        _store(f"pprev of pid {node.pid}", entry + 8, 8, node.previous, 0),
+        _store(f"ret of pid {node.pid}", node.address + layout.ret, 4, node.ret, -ECANCELED),
+    ]
+
+
+def _step(table: LoadTable, verdict: Verdict, reason: str, remedy: str) -> Step:
+    return Step(
+        module=NO_MODULE,
+        address=table.table,
+        findings=(),
+        verdict=verdict,
+        reason=reason,
+        remedy=remedy,
+        exit_runs=False,
+        kind=StepKind.HEAL,
+        lock=Lock.IDEM_LOCK,
+    )
+
+
+def _check(field: str, address: int, width: int, value: int) -> Edit:
+    return Edit(field, address, width, value, value, EditKind.CHECK)
+
+
+def _store(field: str, address: int, width: int, old: int, new: int) -> Edit:
+    """What stays as it is, is only expected."""
+    limit = (1 << 8 * width) - 1
+    kind = EditKind.CHECK if old == new else EditKind.STORE
+    return Edit(field, address, width, old & limit, new & limit, kind)
+
+
+def _pids(nodes: Iterable[LoadNode]) -> str:
+    return ", ".join(f"pid {node.pid} ({node.command})" for node in nodes)
