@@ -11,6 +11,7 @@
     │   ├── ModInfoError          .modinfo
     │   ├── ModVersionsError      __versions and its extended form
     │   ├── NoteError             ELF notes, such as the build-id
+    │   ├── VmcoreinfoError       what the kernel tells of itself in /proc/kcore
     │   ├── BtfError              BTF
     │   │   └── BtfLookupError (LookupError)  a type or member that this kernel does not have
     │   ├── ProcModulesError      a line of /proc/modules

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 __all__ = ["Kallsyms", "Symbol"]
@@ -78,6 +79,19 @@ class Kallsyms:
                     found.append((_number(address), _text(kind), _text(rest[2:-1])))
             at = self._data.find(mark, at + 1)
         return found
+
+    def ending(self, endings: Iterable[str]) -> list[tuple[int, str]]:
+        """Address and name of each of the kernel's own symbols whose name ends so, by address."""
+        found = set()
+        for ending in endings:
+            mark = ending.encode() + b"\n"
+            at = self._data.find(mark, 0, self._core_end)
+            while at >= 0:
+                start = self._data.rfind(b"\n", 0, at) + 1
+                address, _, name = self._data[start : at + len(mark) - 1].split(b" ", 2)
+                found.add((_number(address), _text(name)))
+                at = self._data.find(mark, at + 1, self._core_end)
+        return sorted(found)
 
     def nearest(self, address: int, module: str = "") -> Optional[Symbol]:
         """The symbol that `address` lies in, as far as addresses tell: the last one at or before it.

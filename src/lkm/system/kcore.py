@@ -12,9 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError, NeedsRoot
+from lkm.formats.notes import parse_notes
+from lkm.formats.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from lkm.root import Root
 from lkm.system.files import read_text
 
@@ -23,6 +26,9 @@ __all__ = ["Kcore", "KcoreError", "Segment", "open_kcore", "parse_segments"]
 _HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
 _PROGRAM = struct.Struct("<IIQQQQQQ")
 _PT_LOAD = 1
+_PT_NOTE = 4
+_NOWHERE = (1 << 64) - 1
+_MAX_NOTES = 1 << 20
 _MAX_SEGMENTS = 4096
 _MAX_READ = 1 << 24
 """Bytes in one read: nothing that is followed here is larger, so a larger size comes from garbage."""
@@ -33,11 +39,15 @@ class KcoreError(LkmError):
 
 
 class Segment(NamedTuple):
-    """`size` bytes of kernel memory from `start`, at `offset` of the file."""
+    """`size` bytes of kernel memory from `start`, at `offset` of the file.
+
+    `physical` is where they are in physical memory; None where that is not one stretch (vmalloc, vmemmap).
+    """
 
     start: int
     size: int
     offset: int
+    physical: Optional[int] = None
 
 
 def parse_segments(data: bytes, *, name: str = "/proc/kcore") -> tuple[Segment, ...]:
@@ -45,6 +55,15 @@ def parse_segments(data: bytes, *, name: str = "/proc/kcore") -> tuple[Segment, 
 
     Segments may overlap (text lies in vmalloc on arm64): the smaller is the more exact. Raises `KcoreError`.
     """
+    segments = []
+    for kind, offset, start, physical, size in _headers(data, name):
+        if kind == _PT_LOAD and size and start + size <= 1 << 64 and offset + size < 1 << 63:
+            segments.append(Segment(start, size, offset, None if physical == _NOWHERE else physical))
+    return tuple(sorted(segments, key=lambda segment: segment.size))
+
+
+def _headers(data: bytes, name: str) -> Iterator[tuple[int, int, int, int, int]]:
+    """Kind, file offset, address, physical address and size in the file of each program header."""
     if len(data) < _HEADER.size or data[:6] != b"\x7fELF\x02\x01":
         raise KcoreError(
             f"{name}: expected a 64-bit little-endian ELF core, found {data[:6].hex(' ') or 'nothing'}"
@@ -57,14 +76,11 @@ def parse_segments(data: bytes, *, name: str = "/proc/kcore") -> tuple[Segment, 
         raise KcoreError(
             f"{name}: the program headers end at byte {len(data)}, expected {table + count * entry_size}"
         )
-    segments = []
     for index in range(count):
-        kind, _flags, offset, start, _physical, size, _memory_size, _align = _PROGRAM.unpack_from(
+        kind, _flags, offset, start, physical, size, _, _ = _PROGRAM.unpack_from(
             data, table + index * entry_size
         )
-        if kind == _PT_LOAD and size and start + size <= 1 << 64 and offset + size < 1 << 63:
-            segments.append(Segment(start, size, offset))
-    return tuple(sorted(segments, key=lambda segment: segment.size))
+        yield kind, offset, start, physical, size
 
 
 class Kcore:
@@ -83,11 +99,33 @@ class Kcore:
     def __del__(self) -> None:
         self.close()
 
+    def vmcoreinfo(self) -> Vmcoreinfo:
+        """What the kernel tells of itself; empty where the file has no such note (before 4.19)."""
+        data = os.pread(self._handle, min(_HEADER.size + _MAX_SEGMENTS * _PROGRAM.size, 1 << 20), 0)
+        for kind, offset, _, _, size in _headers(data, "/proc/kcore"):
+            if kind == _PT_NOTE:
+                for note in parse_notes(os.pread(self._handle, min(size, _MAX_NOTES), offset)):
+                    if note.owner == "VMCOREINFO":
+                        return parse_vmcoreinfo(note.descriptor)
+        return parse_vmcoreinfo(b"")
+
+    def read_into(self, view: memoryview, segment: Segment, start: int) -> None:
+        """Fill `view` with the memory at `start`, which lies in `segment`. Raises `KcoreError`."""
+        have, size, offset = 0, len(view), segment.offset + start - segment.start
+        while have < size:
+            try:
+                got = os.preadv(self._handle, [view[have:]], offset + have)
+            except OSError as error:
+                raise KcoreError(f"kernel memory at {start:#x}: {os.strerror(error.errno or 0)}") from error
+            if not got:
+                raise KcoreError(f"kernel memory at {start:#x}: expected {size} bytes, found {have}")
+            have += got
+
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes of kernel memory. Raises `KcoreError` if they are not all there."""
         if not 0 <= size <= _MAX_READ:
             raise KcoreError(f"kernel memory at {address:#x}: {size} bytes are not read at once")
-        for start, length, offset in self.segments:
+        for start, length, offset, _ in self.segments:
             if start <= address and address + size <= start + length:
                 return self._pread(address, size, offset + address - start)
         raise KcoreError(f"kernel memory at {address:#x}: not mapped")

@@ -123,6 +123,10 @@ class FakeKernel:
         for here, there in zip([head, *nodes], [*nodes, head]):
             self.put(here, there)
 
+    def read_word(self, address: int) -> int:
+        """The 64-bit number there."""
+        return int.from_bytes(self.read(address, 8), "little")
+
     def read(self, address: int, size: int) -> bytes:
         self.reads += 1
         for start, data in self.areas:

@@ -106,7 +106,9 @@ def test_segments_beyond_all_addresses_are_left_out() -> None:
 
 
 def test_notes_and_empty_segments_are_left_out() -> None:
-    assert parse_segments(make_core([(TEXT, b""), (HEAP, b"12345678")])) == (Segment(HEAP, 8, 64 + 56 * 3),)
+    assert parse_segments(make_core([(TEXT, b""), (HEAP, b"12345678")])) == (
+        Segment(HEAP, 8, 64 + 56 * 3, 0),
+    )
 
 
 def test_a_kernel_without_kcore(tmp_path: Path) -> None:
