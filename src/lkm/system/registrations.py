@@ -25,9 +25,11 @@ from lkm.system.tables.hrtimers import read_hrtimers
 from lkm.system.tables.interfaces import read_interfaces
 from lkm.system.tables.interrupts import interrupt_names, read_interrupts
 from lkm.system.tables.misc import misc_names, read_misc
+from lkm.system.tables.notifiers import read_notifiers
 from lkm.system.tables.proc_entries import read_proc_entries
 from lkm.system.tables.protocols import read_protocols
 from lkm.system.tables.strings import ModuleStrings
+from lkm.system.tables.timers import read_timers
 
 __all__ = ["read_registrations"]
 
@@ -48,6 +50,8 @@ _WALKS = (
     _Walk(_K.FILESYSTEM, read_filesystems, filesystem_names, "/proc/filesystems"),
     _Walk(_K.PROC_ENTRY, read_proc_entries),
     _Walk(_K.INTERRUPT, read_interrupts, interrupt_names, "/proc/interrupts"),
+    _Walk(_K.TIMER, read_timers),
+    _Walk(_K.NOTIFIER, read_notifiers),
 )
 _FILES: tuple[
     tuple[RegistrationKind, Callable[[Root, Optional[KernelMemory], Owners], Iterable[Registration]]], ...

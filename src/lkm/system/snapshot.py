@@ -24,6 +24,7 @@ from lkm.system.kernel_values import (
     SymbolPlace,
 )
 from lkm.system.load_table import LoadBucket, LoadNode, LoadRole, LoadTable
+from lkm.system.scanned import Scan
 from lkm.values import Address, decode, encode
 
 __all__ = [
@@ -209,6 +210,9 @@ class RegistrationKind(Enum):
     PROTOCOL = "protocol"
     DRIVER = "driver"
     DEVICE = "device"
+    TIMER = "timer"
+    WORK = "work"
+    NOTIFIER = "notifier"
 
 
 class Registration(NamedTuple):
@@ -218,6 +222,7 @@ class Registration(NamedTuple):
     source   where it was read (`/proc/misc`, `/proc/timer_list`, `misc_list in kernel memory` …)
     users    count of users where the table has one (/proc/crypto, /proc/net/protocols), else None; of an
              interface 1 if it is up, 0 if not
+    address  of the kernel's struct for it, of `size` bytes; 0 where it was not read in memory
     """
 
     kind: RegistrationKind
@@ -227,6 +232,8 @@ class Registration(NamedTuple):
     source: str
     detail: str = ""
     users: Optional[int] = None
+    address: Address = 0
+    size: int = 0
 
 
 class Policy(NamedTuple):
@@ -277,6 +284,7 @@ class Snapshot(NamedTuple):
 
     load_table  the files being loaded by finit_module(2), and what dangles there; None: kernel memory was not read
     unread  who was not looked for, so that nobody there is not the same as nobody seen
+    scans   for whom kernel memory was searched, before a removal or on request
     notes   sentences on what else could not be read, and why
     """
 
@@ -300,6 +308,7 @@ class Snapshot(NamedTuple):
     builtin: tuple[ModuleName, ...] = ()
     proc_modules_error: str = ""
     unread: tuple[Unread, ...] = ()
+    scans: tuple[Scan, ...] = ()
     notes: tuple[str, ...] = ()
 
     def module(self, name: ModuleName) -> Optional[LoadedModule]:

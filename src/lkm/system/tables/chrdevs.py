@@ -53,8 +53,9 @@ def read_chrdevs(_root: Root, memory: KernelMemory, owners: Owners) -> Iterator[
         if (name, major, module) not in seen:
             seen.add((name, major, module))
             yield Registration(
-                RegistrationKind.CHRDEV, name, module, certain=True, source=_SOURCE, detail=f"major {major}"
-            )
+                RegistrationKind.CHRDEV, name, module, certain=True, source=_SOURCE, detail=f"major {major}",
+                address=cdev, size=cdev_size,
+            )  # fmt: skip
 
 
 def _probes(memory: KernelMemory) -> Iterator[tuple[int, int]]:

@@ -39,6 +39,8 @@ def read_filesystems(_root: Root, memory: KernelMemory, owners: Owners) -> Itera
                 module,
                 certain=True,
                 source="file_systems in kernel memory",
+                address=kind,
+                size=size,
             )
 
 

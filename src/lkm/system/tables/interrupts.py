@@ -48,6 +48,8 @@ def read_interrupts(root: Root, memory: KernelMemory, owners: Owners) -> Iterato
                     certain=True,
                     source="irq_desc in kernel memory",
                     detail=f"irq {number}, {describe(memory, pointer)}",
+                    address=action,
+                    size=size,
                 )
     if missing and len(missing) == len(numbers):
         raise LkmError("none of the interrupts in /proc/irq has a descriptor in kernel memory")

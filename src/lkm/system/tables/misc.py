@@ -32,6 +32,8 @@ def read_misc(_root: Root, memory: KernelMemory, owners: Owners) -> Iterator[Reg
                 certain=True,
                 source="misc_list in kernel memory",
                 detail=f"minor {int.from_bytes(data[:4], 'little')}",
+                address=device,
+                size=size,
             )
 
 

@@ -71,6 +71,8 @@ def _tree(memory: KernelMemory, owners: Owners, top: int, path: str) -> Iterator
                     certain=True,
                     source="proc_dir_entry in kernel memory",
                     detail=describe(memory, pointer),
+                    address=node - link,
+                    size=size,
                 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.system.kernel import MODULES, FakeKernel, FakeTypes
-from tests.unit.system.tables.world import SIZES, STRUCTS
+from tests.unit.system.tables.world import KERNEL_TEXT, SIZES, STRUCTS
 from tests.unit.system.trees import Tree
 
 
@@ -35,5 +35,11 @@ def kernel() -> FakeKernel:
     kernel.put(kernel.symbols["cdev_map"], kernel.new("kobj_map"))
     kernel.symbols["chrdevs"] = kernel.new(255 * 8)
     kernel.symbols["proc_root"] = kernel.new("proc_dir_entry")
+    kernel.symbols["timer_bases"] = kernel.new(0x100)
+    kernel.symbols["delayed_work_timer_fn"] = KERNEL_TEXT + 0x40
+    kernel.symbols["nr_cpu_ids"] = kernel.new(8)
+    kernel.put(kernel.symbols["nr_cpu_ids"], 2)
+    kernel.symbols["__per_cpu_offset"] = kernel.new(16)
+    kernel.put(kernel.symbols["__per_cpu_offset"], kernel.new(0x1000) - kernel.symbols["timer_bases"])
     kernel.symbols["irq_desc_tree"] = kernel.new("xarray")
     return kernel

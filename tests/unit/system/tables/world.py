@@ -52,12 +52,21 @@ STRUCTS: dict[str, tuple[int, dict[str, int]]] = {
     "driver_private": (64, {"kobj": 0, "driver": 56}),
     "device_driver": (64, {"name": 0, "owner": 16, "probe": 24, "mod_name": 32}),
     "gendisk": (96, {"major": 0, "first_minor": 4, "disk_name": 8, "fops": 40, "part0": 48}),
+    "timer_list": (40, {"entry": 0, "expires": 16, "function": 24}),
+    "timer_base": (64, {"vectors": 16}),
+    "work_struct": (32, {"func": 24}),
+    "delayed_work": (96, {"work": 0, "timer": 32}),
+    "notifier_block": (24, {"notifier_call": 0, "next": 8, "priority": 16}),
+    "raw_notifier_head": (8, {"head": 0}),
+    "atomic_notifier_head": (16, {"head": 8}),
+    "blocking_notifier_head": (48, {"head": 40}),
     "block_device": (96, {"bd_device": 16, "bd_disk": 8}),
 }  # fmt: skip
 SIZES = {
     ("xa_node", "slots"): 512,
     ("maple_range_64", "slot"): 128,
     ("maple_arange_64", "slot"): 80,
+    ("timer_base", "vectors"): 48,
 }
 
 
