@@ -25,6 +25,7 @@ def main() -> int:
     from bench.listing import compare_list_here, compare_list_in_guest
     from bench.measure import progress
     from bench.rescue import compare_rescue
+    from bench.scan import compare_scan
 
     from lkm.errors import LkmError
 
@@ -33,6 +34,7 @@ def main() -> int:
         "list-in-guest": (compare_list_in_guest, 9),
         "clone": (compare_clone, 5),
         "rescue": (compare_rescue, 3),
+        "scan": (compare_scan, 5),
     }
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (all): {', '.join(benchmarks)}")

@@ -16,6 +16,7 @@ from lkm.cli.arguments import seconds
 from lkm.cli.files import read_named_file
 from lkm.cli.heal_step import healing_as_object, render_heal_step
 from lkm.cli.render import plain, styled, wants_colour
+from lkm.cli.scan_progress import ScanProgress
 from lkm.cli.signing import add_signing_options, read_signer
 from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
@@ -76,7 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if options.recorded is not None and options.recorded.module != name:
         raise UsageError(f"{arguments.plan} is a plan for {options.recorded.module}, not for {name}")
-    result = (plan_only if arguments.dry_run else rescue)(Root.live(), name, options)
+    progress = ScanProgress()
+    options = options._replace(progress=progress)
+    try:
+        result = (plan_only if arguments.dry_run else rescue)(Root.live(), name, options)
+    finally:
+        progress.end()
     if arguments.json:
         print(json.dumps(_as_object(result), indent=1))
     else:

@@ -10,11 +10,14 @@ from typing import Any
 
 from lkm.cli.files import read_named_file
 from lkm.cli.render import plain, styled, wants_colour
+from lkm.cli.scan_progress import ScanProgress
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, Verdict
-from lkm.errors import NoLoadableModules
+from lkm.errors import NoLoadableModules, UsageError
 from lkm.names import module_name
 from lkm.root import Root
+from lkm.system.scan.capture import with_scans
+from lkm.system.scanned import HitClass, Scan
 from lkm.system.snapshot import Snapshot
 from lkm.values import encode
 
@@ -31,18 +34,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--snapshot", metavar="FILE", help="diagnose what lkm snapshot recorded, here or elsewhere"
     )
+    parser.add_argument(
+        "--scan", action="store_true", help="search kernel memory for pointers into it: what would dangle"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the diagnosis; 0: plain removal works, 1: something is in the way, 4: root would see more."""
+    if arguments.scan and arguments.snapshot:
+        raise UsageError(
+            "--scan searches this machine's memory, --snapshot is another time's", remedy="leave out one"
+        )
     snapshot = read_snapshot(arguments.snapshot)
     if snapshot.policy.loadable is False:
         raise NoLoadableModules
+    if arguments.scan:
+        progress = ScanProgress()
+        try:
+            snapshot = with_scans(Root.live(), snapshot, [module_name(arguments.name)], progress=progress)
+        finally:
+            progress.end()
     diagnosis = diagnose(snapshot, module_name(arguments.name))
     if arguments.json:
         print(json.dumps(as_object(diagnosis, snapshot), indent=1))
     else:
         print("\n".join(render_diagnosis(diagnosis, colour=wants_colour(sys.stdout))))
+        for scan in snapshot.scans:
+            if not scan.error:
+                print(render_scan(scan))
         for note in _notes(snapshot):
             print(f"lkm: {note}", file=sys.stderr)
     if diagnosis.state is not None and snapshot.policy.euid != 0 and not arguments.snapshot:
@@ -65,7 +84,21 @@ def read_snapshot(path: str | None) -> Snapshot:
 def as_object(diagnosis: Diagnosis, snapshot: Snapshot | None = None) -> dict[str, Any]:
     """The JSON object of schema lkm.why/1."""
     notes = {"notes": _notes(snapshot)} if snapshot else {}
-    return {"schema": SCHEMA, **encode(diagnosis), **notes}
+    scans = {"scans": encode(snapshot.scans)} if snapshot and snapshot.scans else {}
+    return {"schema": SCHEMA, **encode(diagnosis), **scans, **notes}
+
+
+def render_scan(scan: Scan) -> str:
+    """A line on what was searched, and how many pointers there are of each kind."""
+    counts = ", ".join(f"{len(scan.of(found))} {found.value}" for found in HitClass)
+    return (
+        f"scanned: {_megabytes(scan.searched)} of kernel memory in {scan.seconds:.1f} s, "
+        f"{_megabytes(scan.free)} free and {_megabytes(scan.own)} of its own left out; pointers: {counts}"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB" if size >= 1_000_000 else f"{size / 1e3:.0f} kB"
 
 
 def _notes(snapshot: Snapshot) -> list[str]:

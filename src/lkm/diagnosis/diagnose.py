@@ -17,6 +17,7 @@ from lkm.diagnosis.blockers import (
 from lkm.diagnosis.findings import Certainty, Diagnosis, Finding, FindingCode, Verdict
 from lkm.diagnosis.policy import edit_policy_findings, removal_policy_findings
 from lkm.diagnosis.references import named_holders, reference_findings
+from lkm.diagnosis.scanned import pointed_at_findings, scan_of
 from lkm.diagnosis.verdict import EDITABLE, decide, exit_runs
 from lkm.names import ModuleName
 from lkm.system.snapshot import LoadedModule, Snapshot
@@ -24,9 +25,9 @@ from lkm.system.snapshot import LoadedModule, Snapshot
 __all__ = ["diagnose", "without_module"]
 
 NOT_SCANNED = (
-    "pointers into the module in kernel memory: wheel timers, delayed work, notifiers, debugfs, callbacks",
-    "memory that its init allocated: it stays allocated, as its exit does not run",
+    "pointers into the module in the rest of kernel memory: debugfs, callbacks, objects of other modules (--scan)",
 )
+NOT_FREED = ("memory that its init allocated: it stays allocated, as its exit does not run",)
 
 
 def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
@@ -48,6 +49,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         *([] if references else _open_findings(snapshot, module, activity)),
         *_thread_findings(module, activity),
         *registered_findings(snapshot, module),
+        *pointed_at_findings(snapshot, name),
     ]
     edited = any(finding.code in EDITABLE for finding in findings)
     if edited:
@@ -55,7 +57,10 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         findings = _with_unseen(snapshot, findings)
     decision = decide(snapshot, module, activity, findings)
     covered = decision.verdict is Verdict.REFUSE or (exit_runs(module) and not edited)
-    dark = NOT_SCANNED if not exit_runs(module) else ()
+    dark = () if exit_runs(module) else (*(() if scan_of(snapshot, name) else NOT_SCANNED), *NOT_FREED)
+    failed = tuple(
+        f"kernel memory: {scan.error}" for scan in snapshot.scans if scan.module == name and scan.error
+    )
     return Diagnosis(
         module=name,
         state=module.state.value,
@@ -65,7 +70,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         remedy=decision.remedy,
         findings=tuple(findings),
         exit_runs=exit_runs(module),
-        not_scanned=() if covered else (*dark, *snapshot.notes),
+        not_scanned=() if covered else (*dark, *failed, *snapshot.notes),
     )
 
 
@@ -98,6 +103,11 @@ def without_module(snapshot: Snapshot, name: ModuleName) -> Snapshot:
         registrations=tuple(item for item in snapshot.registrations if item.module != name),
         open_files=tuple(item for item in snapshot.open_files if item.module != name),
         mounts=tuple(item for item in snapshot.mounts if item.module != name),
+        scans=tuple(
+            scan._replace(hits=tuple(hit for hit in scan.hits if hit.place.module != name))
+            for scan in snapshot.scans
+            if scan.module != name
+        ),
     )
 
 

@@ -29,6 +29,7 @@ class FindingCode(Enum):
     ASYNC_STUCK = "async-stuck"
     REGISTERED = "registered"
     OPEN_WITHOUT_REFERENCE = "open-without-reference"
+    POINTED_AT = "pointed-at"
     THREAD = "thread"
     MUTEX_HELD = "module-mutex-held"
     NO_SYSFS = "no-sysfs"

@@ -86,8 +86,9 @@ def _runs(task: Task) -> str:
 
 def _dangling(findings: list[Finding], *, sound: bool) -> list[Finding]:
     """Findings whose event would come: a file open without a reference always, registrations where no exit
-    takes them away. The certain ones first."""
+    takes them away, and what a scan found in live objects. The certain ones first."""
     events = [f for f in findings if f.code is C.OPEN_WITHOUT_REFERENCE]
     if not sound:
         events += [f for f in findings if f.code is C.REGISTERED]
+        events += [f for f in findings if f.code is C.POINTED_AT and f.event]
     return sorted(events, key=lambda finding: finding.certainty is not Certainty.CERTAIN)

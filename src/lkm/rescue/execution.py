@@ -110,13 +110,13 @@ class Execution:
 
     def _changed(self, step: Step) -> _Ending | None:
         """A later step was planned before the earlier ones were made: it must still be what is to be done."""
-        snapshot = look(self._root, self._options, symbols=self._plan.request.symbols)
+        own = step.module == self._plan.module
+        request = self._plan.request._replace(with_dependents=False) if own else Request()
+        snapshot = look(self._root, self._options, step.module, request)
         if snapshot.module(step.module) is None:
             return _Ending(
                 Outcome.FAILED, f"{step.module} is gone before its turn", "lkm list shows what is left"
             )
-        own = step.module == self._plan.module
-        request = self._plan.request._replace(with_dependents=False) if own else Request()
         plan = plan_rescue(snapshot, step.module, request)
         now = next(each for each in plan.steps if each.kind is step.kind)
         if (now.verdict, now.edits, now.before, now.after) == (
@@ -205,7 +205,7 @@ class Execution:
 
     def _replan(self, name: ModuleName) -> tuple[Plan, Refusal | None]:
         """What is left is diagnosed, to go on if that is sound."""
-        snapshot = look(self._root, self._options)
+        snapshot = look(self._root, self._options, name, Request())
         plan = plan_rescue(snapshot, name)
         self._later.append(plan)
         return plan, next(refusals(snapshot, plan, force=self._options.force), None)

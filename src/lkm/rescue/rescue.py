@@ -56,7 +56,7 @@ def rescue(root: Root, name: ModuleName, options: Options) -> RescueResult:
 
 def _prepare(root: Root, name: ModuleName, options: Options) -> tuple[RescueResult, Snapshot]:
     request = options.recorded.request if options.recorded else options.request
-    snapshot = look(root, options, symbols=request.symbols)
+    snapshot = look(root, options, name, request)
     if snapshot.policy.loadable is False:
         raise NoLoadableModules
     diagnosis = diagnose(snapshot, name)

@@ -14,6 +14,8 @@ from lkm.rescue.proof import Check
 from lkm.rescue.request import Request
 from lkm.rescue.signing import Signer
 from lkm.system.kmsg import KmsgLine
+from lkm.system.scan.engine import Progress
+from lkm.system.scan.run import silent
 
 __all__ = ["Options", "Outcome", "RescueResult"]
 
@@ -44,6 +46,7 @@ class Options(NamedTuple):
     record        the path of the record; "": none is kept
     exit_seconds  how long an exit function, or a clean-up call, may take
     signer        signs the helper; None: it is loaded unsigned
+    progress      told bytes done and in all while kernel memory is searched
     """
 
     request: Request = Request()
@@ -52,6 +55,7 @@ class Options(NamedTuple):
     record: str = ""
     exit_seconds: float = 10.0
     signer: Optional[Signer] = None
+    progress: Progress = silent
 
 
 class RescueResult(NamedTuple):

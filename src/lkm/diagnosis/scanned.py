@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""What a scan of kernel memory means for a removal: `pointed-at`, one finding each live object, one for the rest."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from lkm.diagnosis.findings import Certainty, Finding, FindingCode
+from lkm.names import ModuleName
+from lkm.system.scanned import Hit, HitClass, Scan
+from lkm.system.snapshot import Snapshot
+
+__all__ = ["pointed_at_findings", "scan_of"]
+
+_SHOWN = 8
+"""Places that are named of those that nobody can attribute."""
+
+
+def scan_of(snapshot: Snapshot, name: ModuleName) -> Optional[Scan]:
+    """The scan of kernel memory for that module that did happen, or None."""
+    return next((scan for scan in snapshot.scans if scan.module == name and not scan.error), None)
+
+
+def pointed_at_findings(snapshot: Snapshot, name: ModuleName) -> list[Finding]:
+    """`pointed-at`: pointers into the module in live objects that are not registrations told already, certain; and
+    those in memory of an unknown owner, which cannot be ruled out."""
+    scan = scan_of(snapshot, name)
+    if scan is None:
+        return []
+    live: dict[str, list[Hit]] = {}
+    for hit in scan.of(HitClass.LIVE):
+        if not hit.registered:
+            live.setdefault(hit.what, []).append(hit)
+    findings = [
+        Finding(
+            FindingCode.POINTED_AT,
+            f"{what} points to {_target(hits[0], name)}",
+            evidence=tuple(_line(hit) for hit in hits[:_SHOWN]),
+            remedy="its own exit takes that away, where it can run",
+            event=hits[0].event,
+        )
+        for what, hits in live.items()
+    ]
+    unknown, stale = scan.of(HitClass.UNKNOWN), scan.of(HitClass.STALE)
+    if unknown:
+        findings.append(
+            Finding(
+                FindingCode.POINTED_AT,
+                f"{_counted(len(unknown), 'word')} in memory of unknown owners would point to freed memory",
+                evidence=(*(_line(hit) for hit in unknown[:_SHOWN]), _left_over(stale)),
+                remedy="nothing shows that they are ever followed; look at the places if you can",
+                certainty=Certainty.POSSIBLE,
+            )
+        )
+    return findings
+
+
+def _target(hit: Hit, name: ModuleName) -> str:
+    return f"{hit.target or hex(hit.value)} [{name}]"
+
+
+def _line(hit: Hit) -> str:
+    return f"{hit.place} → {hit.target or hex(hit.value)}"
+
+
+def _left_over(stale: tuple[Hit, ...]) -> str:
+    if not stale:
+        return "none is left over in memory that is not in use"
+    return f"{_counted(len(stale), 'more')} in memory that is not in use (freed objects, unused stack): not followed"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 and noun != "more" else "")

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Pointers into a module that its removal takes away by itself, or that nobody follows.
+
+Each rule cites what removes them. Read in 5.10, 6.1 and 6.12: delete_module, free_module, mod_sysfs_teardown
+(kernel/module.c in 5.10, kernel/module/{main,sysfs,tree_lookup}.c since 5.19).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional
+
+from lkm.errors import LkmError
+from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.scanned import Place, PlaceKind
+from lkm.system.snapshot import LoadedModule
+
+__all__ = ["Expected"]
+
+_MAX_DEPTH = 16
+_MAX_PAGES = 1 << 16
+_MAX_AREAS = 64
+_MAX_USES = 4096
+
+_SYMBOLS = {
+    "modules": "list_del_rcu in free_module",
+    "mod_tree": "mod_tree_remove in free_module",
+    "module_bug_list": "module_bug_cleanup in module_arch_cleanup and free_module",
+    "module_kset": "mod_kobject_put in mod_sysfs_fini",
+    "cur_orc_table": "a loader's scratch variable: unwind_module_init sets it anew before each use",
+    "cur_orc_ip_table": "a loader's scratch variable: unwind_module_init sets it anew before each use",
+    "exec_summary_regs": "registers of an oops, for printing (oops_end): never followed",
+    "last_unloaded_module": "a name, for printing",
+    "idem_hash": "not followed by a removal; the rescue looks at this table by itself",
+}
+"""Variables of the kernel. The idempotent table holds stacks of loaders, no module memory."""
+
+_MODULE_FIELDS = (
+    ("list", "list_del_rcu in free_module"),
+    ("init", "stale: the function is not called again after the load (do_init_module)"),
+    ("mkobj", "kobject_put in mod_sysfs_fini unlinks it from module_kset"),
+    ("core_layout", "mod_tree_remove in free_module; init_layout: stale base of freed init memory"),
+    ("init_layout", "mod_tree_remove in free_module; init_layout: stale base of freed init memory"),
+    ("mem", "mod_tree_remove in free_module; of init kinds: stale base of freed init memory"),
+    ("bug_list", "module_bug_cleanup in free_module"),
+    ("source_list", "module_unload_free in free_module"),
+    ("target_list", "module_unload_free in free_module"),
+)
+"""Members of another module's struct module that lead to this one."""
+
+_OBJECTS = (
+    ("sect_attrs", "free_sect_attrs in mod_sysfs_teardown"),
+    ("notes_attrs", "remove_notes_attrs in mod_sysfs_teardown"),
+    ("modinfo_attrs", "module_remove_modinfo_attrs in mod_sysfs_teardown"),
+    ("mkobj.mp", "module_param_sysfs_remove in mod_sysfs_teardown"),
+    ("holders_dir", "kobject_put in mod_sysfs_teardown"),
+    ("mkobj.drivers_dir", "kobject_put in module_remove_driver"),
+    ("args", "kfree in free_module"),
+)
+"""Members of struct module that own an allocation which points back into the module."""
+
+
+class _Range(NamedTuple):
+    start: int
+    end: int
+    reason: str
+
+
+class Expected:
+    """The rules for one module. What cannot be read makes a rule that applies to nothing."""
+
+    def __init__(
+        self,
+        memory: KernelMemory,
+        modules: Sequence[LoadedModule],
+        module: LoadedModule,
+        found: Iterable[tuple[int, Place]],
+    ) -> None:
+        self._memory = memory
+        self._module = module
+        self._by_name = {each.name: each for each in modules}
+        self._kobject = self._own("mkobj.kobj", "kobject")
+        self._objects = {self._pointer(module, path): why for path, why in _OBJECTS}
+        self._others = {
+            self._pointer(
+                each, "sect_attrs"
+            ): f"addresses to be shown in /sys/module/{each.name}/sections: never followed"
+            for each in modules
+            if each.name != module.name
+        }
+        self._uses = self._module_uses()
+        self._areas = self._vm_structs(found)
+        self._records = _ftrace_records(memory)
+
+    def reason(self, value: int, place: Place) -> str:
+        """Why the removal of the module takes this word away, or why it does not matter; "" if nothing does."""
+        if place.kind is PlaceKind.KERNEL:
+            return _SYMBOLS.get(place.name, "")
+        if place.kind is PlaceKind.MODULE:
+            return self._in_module(place)
+        if place.kind is PlaceKind.SLAB:
+            return self._in_slab(value, place)
+        for start, end, why in self._records:
+            if start <= place.address < end:
+                return why
+        return ""
+
+    def _in_module(self, place: Place) -> str:
+        other = self._by_name.get(place.module)  # type: ignore[call-overload]
+        if other is None:
+            return ""
+        inside = place.address - other.address
+        if 0 <= inside < self._size("module"):
+            return self._in_struct(inside)
+        if other.name not in self._module.holders and self._read_only(other, place.address):
+            return "read-only data of a module that imports nothing from this one: addresses of its own init, freed"
+        return ""
+
+    def _in_struct(self, inside: int) -> str:
+        for name, why in _MODULE_FIELDS:
+            try:
+                start = self._memory.offset("module", name)
+                size = self._memory.types.member_size("module", name)
+            except LkmError:
+                continue
+            if start <= inside < start + size:
+                return why
+        return ""
+
+    def _read_only(self, other: LoadedModule, address: int) -> bool:
+        stretch = next((each for each in other.memory if each.holds(address)), None)
+        if stretch is None:
+            return False
+        if stretch.kind != "core":
+            return stretch.kind in ("text", "rodata", "init_text", "init_rodata")
+        try:
+            size = self._memory.u32(other.address + self._memory.offset("module", "core_layout.ro_size"))
+        except LkmError:
+            return False
+        return address < stretch.start + size
+
+    def _in_slab(self, value: int, place: Place) -> str:
+        for objects in (self._objects, self._others):
+            if place.start and place.start in objects:
+                return objects[place.start]
+        if place.name == "vmap_area":
+            return "vfree of the module's memory in free_module"
+        if place.start in self._uses:
+            return "module_unload_free in free_module, of this module or of the one that uses it"
+        if place.start in self._areas:
+            return "vfree of the module's memory in free_module"
+        start, end = self._kobject
+        if start <= value < end:
+            return self._of_kobject(place)
+        if place.name == "kernfs_node_cache":
+            return self._of_kernfs(place)
+        if place.size == 16 and place.offset == 8 and self._is_start(value):
+            return "mod_initfree of do_init_module: a dead loader never queued it"
+        return ""
+
+    def _of_kobject(self, place: Place) -> str:
+        """The module's kobject: its node of kernfs, its children's parent, its neighbours in module_kset."""
+        if place.name == "kernfs_node_cache" or place.offset == self._at("kobject", "parent"):
+            return "mod_sysfs_teardown"
+        return (
+            "kobject_put in mod_sysfs_fini unlinks it from module_kset" if place.offset in (0, 8, 16) else ""
+        )
+
+    def _of_kernfs(self, place: Place) -> str:
+        """A node below /sys/module/X."""
+        top, node = self._kernfs_top(), place.start
+        for _ in range(_MAX_DEPTH):
+            if top and node == top:
+                return "mod_sysfs_teardown removes /sys/module/X and what is below"
+            try:
+                node = self._memory.u64(node + self._memory.offset("kernfs_node", "parent", "__parent"))
+            except LkmError:
+                return ""
+        return ""
+
+    def _kernfs_top(self) -> int:
+        start, _ = self._kobject
+        try:
+            return self._memory.u64(start + self._memory.offset("kobject", "sd")) if start else 0
+        except LkmError:
+            return 0
+
+    def _module_uses(self) -> frozenset[int]:
+        """Each struct module_use in which this module is source or target."""
+        found: set[int] = set()
+        for name in ("source_list", "target_list"):
+            try:
+                head = self._module.address + self._memory.offset("module", name)
+                link = self._memory.offset("module_use", name)
+            except LkmError:
+                continue
+            nodes = self._memory.list_nodes(head, what=f"{name} of {self._module.name}", limit=_MAX_USES)
+            found.update(node - link for node in nodes)
+        return frozenset(found)
+
+    def _vm_structs(self, found: Iterable[tuple[int, Place]]) -> frozenset[int]:
+        """The vm_struct of each vmap_area that was hit."""
+        areas: set[int] = set()
+        for _, place in found:
+            if place.kind is PlaceKind.SLAB and place.name == "vmap_area" and len(areas) < _MAX_AREAS:
+                try:
+                    areas.add(self._memory.u64(place.start + self._memory.offset("vmap_area", "vm")))
+                except LkmError:
+                    continue
+        return frozenset(areas - {0})
+
+    def _is_start(self, value: int) -> bool:
+        return any(stretch.start == value for stretch in self._module.memory)
+
+    def _own(self, path: str, kind: str) -> tuple[int, int]:
+        try:
+            start = self._module.address + self._memory.offset("module", path)
+            return start, start + self._memory.sizeof(kind)
+        except LkmError:
+            return 0, 0
+
+    def _pointer(self, module: LoadedModule, path: str) -> int:
+        try:
+            value = self._memory.u64(module.address + self._memory.offset("module", path))
+        except LkmError:
+            return 0
+        return value if is_kernel_pointer(value) else 0
+
+    def _at(self, name: str, path: str) -> Optional[int]:
+        try:
+            return self._memory.offset(name, path)
+        except LkmError:
+            return None
+
+    def _size(self, name: str) -> int:
+        try:
+            return self._memory.sizeof(name)
+        except LkmError:
+            return 0
+
+
+def _ftrace_records(memory: KernelMemory) -> tuple[_Range, ...]:
+    """The pages of records of traced functions: ftrace_pages_start, struct ftrace_page (kernel/trace/ftrace.c)."""
+    found: list[_Range] = []
+    try:
+        node = memory.pointer(memory.symbol("ftrace_pages_start"))
+        link, records = memory.offset("ftrace_page", "next"), memory.offset("ftrace_page", "records")
+        count, size = memory.offset("ftrace_page", "index"), memory.sizeof("dyn_ftrace")
+        for page in memory.chain(node, offset=link, what="ftrace_pages_start", limit=_MAX_PAGES):
+            start = memory.u64(page + records)
+            end = start + memory.u32(page + count) * size
+            found.append(_Range(start, end, "ftrace_release_mod in delete_module"))
+    except LkmError as error:
+        memory.note_error("ftrace's records", error)
+    return tuple(found)

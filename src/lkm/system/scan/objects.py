@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""What a live place is in words, and what happens when the pointer in it is followed.
+
+A cache of its own has one type of object: the member that points is named by BTF. Objects of the general
+caches (kmalloc-*) can be anything: they are not identified by their cache.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+from lkm.errors import LkmError
+from lkm.system.memory import KernelMemory
+from lkm.system.scanned import Place, PlaceKind
+
+__all__ = ["identify", "is_abandoned"]
+
+
+class _Type(NamedTuple):
+    """The objects of a cache: their struct, and what happens with them."""
+
+    struct: str
+    event: str
+
+
+_CACHES = {
+    "filp": _Type("file", "the next use of that open file, its close too, calls freed code"),
+    "dentry": _Type("dentry", "the next look-up or open of {name!r} calls freed code"),
+    "proc_dir_entry": _Type("proc_dir_entry", "the first look at it in /proc oopses"),
+    "kernfs_node_cache": _Type("kernfs_node", "the next read of the file {name!r} in sysfs calls freed code"),
+    "inode_cache": _Type("inode", "the next use of that inode calls freed code"),
+    "sock_inode_cache": _Type("socket_alloc", "the next use of that socket calls freed code"),
+    "proc_inode_cache": _Type("proc_inode", "the next use of that file in /proc calls freed code"),
+    "shmem_inode_cache": _Type("shmem_inode_info", "the next use of that device node calls freed code"),
+    "task_struct": _Type("task_struct", "that task calls freed code"),
+    "vm_area_struct": _Type("vm_area_struct", "the next fault in, or end of, that mapping calls freed code"),
+    "mnt_cache": _Type("mount", "the next use of that mount calls freed code"),
+    "bdev_cache": _Type("bdev_inode", "the next use of that block device calls freed code"),
+}
+
+
+def identify(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
+    """What it is and the event, or None where nobody can tell. Raises `LkmError` for memory that is gone."""
+    if place.kind is PlaceKind.SLAB:
+        return None if _is_general(place.name) else _slab(memory, place)
+    if place.kind is PlaceKind.KERNEL and place.name:
+        return (
+            f"the kernel's variable {place}",
+            f"whatever next follows the kernel's {place.name} meets freed memory",
+        )
+    if place.kind is PlaceKind.PER_CPU and place.name:
+        return f"the kernel's {place}", f"whatever next follows {place.name} meets freed memory"
+    if place.kind is PlaceKind.MODULE:
+        return (
+            f"data of the module {place.module}: {place}",
+            f"the next use of {place.name} by the module {place.module} meets freed memory",
+        )
+    return None
+
+
+def is_abandoned(memory: KernelMemory, place: Place) -> bool:
+    """Whether an allocated object is out of use and waits only for its last reference: a kernfs_node that was removed
+    (kernfs_drain: `active` is negative, KN_DEACTIVATED_BIAS). Raises `LkmError`."""
+    if place.kind is not PlaceKind.SLAB or place.name != "kernfs_node_cache":
+        return False
+    return memory.i32(place.start + memory.offset("kernfs_node", "active")) < 0
+
+
+def _is_general(cache: str) -> bool:
+    """kmalloc-N, kmalloc-rcl-N, dma-kmalloc-N, kmalloc-rnd-NN-N, and merged ones (`:0000064`)."""
+    return "kmalloc-" in cache or cache.startswith(":")
+
+
+def _slab(memory: KernelMemory, place: Place) -> tuple[str, str]:
+    kind = _CACHES.get(place.name)
+    if kind is None:
+        return (
+            f"an object of the cache {place.name}",
+            f"the next use of that object of {place.name} meets freed memory",
+        )
+    member = _member(memory, kind.struct, place.offset)
+    name = _name(memory, kind.struct, place.start)
+    what = f"{kind.struct}{f'.{member}' if member else ''}{f' of {name}' if name else ''}"
+    return what, kind.event.format(name=name or "?")
+
+
+def _member(memory: KernelMemory, struct: str, offset: int) -> str:
+    """The direct member that lies at `offset`, "" where there is none."""
+    try:
+        members = memory.types.struct(struct).members
+    except LkmError:
+        return ""
+    before = [each for each in members if each.bit_offset <= 8 * offset]
+    return max(before, key=lambda each: each.bit_offset).name if before else ""
+
+
+def _name(memory: KernelMemory, struct: str, start: int) -> str:
+    """The name that the object itself has."""
+    if struct == "dentry":
+        return memory.text(memory.u64(start + memory.offset("dentry", "d_name.name")), "")
+    if struct in ("kernfs_node", "proc_dir_entry"):
+        return memory.text(memory.u64(start + memory.offset(struct, "name")), "")
+    if struct == "file":
+        return memory.text(_dentry_name(memory, start), "")
+    if struct == "task_struct":
+        return memory.text(start + memory.offset("task_struct", "comm"), "")
+    return ""
+
+
+def _dentry_name(memory: KernelMemory, file: int) -> int:
+    dentry = memory.u64(file + memory.offset("file", "f_path.dentry"))
+    return memory.u64(dentry + memory.offset("dentry", "d_name.name")) if dentry else 0

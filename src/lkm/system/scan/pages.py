@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's `struct page` of each page of RAM: which are free, and what the others are.
+
+Where the array is and how its elements look is in VMCOREINFO (kernel/crash_core.c, kernel/vmcore_info.c
+since 6.9): `mem_section[]`, whose `section_mem_map` less its flags is the address of the array (SPARSEMEM),
+`page.flags`, `page._refcount`, `page._mapcount` (in a union with `page_type`), `page.mapping`,
+`page.private`. A free block is marked in its first page alone (PageBuddy), its order in `private`
+(set_buddy_order, mm/page_alloc.c).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from lkm.errors import LkmError
+from lkm.formats.vmcoreinfo import Vmcoreinfo
+from lkm.system.kcore import Kcore, KcoreError
+
+__all__ = ["Page", "PageKind", "Pages"]
+
+_MAX_ORDER = 20
+_MAX_ROOTS = 1 << 16
+_SECTION_FLAGS = (1 << 12) - 1
+_HAS_MEM_MAP = 2
+_STEP = 1 << 22
+_ANON = 1
+
+
+class PageKind(Enum):
+    """What a page is used for."""
+
+    FREE = "free"
+    SLAB = "slab"
+    ANONYMOUS = "anonymous"  # a process's memory
+    CACHE = "page cache"  # a file's data
+    RESERVED = "reserved"  # since boot: the kernel's image, its per-CPU data, early tables
+    OTHER = "other"  # vmalloc, page tables, allocations of whole pages
+
+
+class Page(NamedTuple):
+    """A page: number, kind, and the number of the first page of the block that it was allocated in."""
+
+    number: int
+    kind: PageKind
+    head: int
+    address: int
+
+
+class Pages:
+    """The array of struct page, whose element N is page number N (physical address / page size)."""
+
+    def __init__(self, kcore: Kcore, info: Vmcoreinfo, flags: Mapping[str, int]) -> None:
+        """`flags` is `enum pageflags`."""
+        self._kcore = kcore
+        self._info = info
+        self.page_size = info.number("PAGESIZE")
+        self.size = info.size("page")
+        self._refcount = info.offset("page._refcount")
+        self._type = info.offset("page._mapcount")
+        self._mapping = info.offset("page.mapping")
+        self._head = info.offset("page.compound_head")
+        self._private = info.offset("page.private")
+        self._buddy = info.number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFFFFFF
+        self._slab_flag = info.get("NUMBER", "PG_slab")
+        self._slab_type = info.get("NUMBER", "PAGE_SLAB_MAPCOUNT_VALUE")
+        self._reserved_bit = flags.get("PG_reserved")
+        self.base = self._find_base()
+
+    def _find_base(self) -> int:
+        """Address of the element of page 0 (which need not be mapped)."""
+        info = self._info
+        roots = struct.unpack("<512Q", self._kcore.read(info.symbol("mem_section"), 4096))
+        map_at, size = info.offset("mem_section.section_mem_map"), info.size("mem_section")
+        for root in roots:
+            if not root:
+                continue
+            for at in range(0, self.page_size - size + 1, size):
+                encoded = int.from_bytes(self._kcore.read(root + at + map_at, 8), "little")
+                if encoded & _HAS_MEM_MAP:
+                    return encoded & ~_SECTION_FLAGS
+        raise KcoreError("mem_section: no section of RAM has an array of pages")
+
+    def free_blocks(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """First page number and number of pages of each free block among `count` pages from `first`."""
+        mark = struct.pack("<I", self._buddy)
+        # One byte of each element, taken out by a slice: C speed, and one that is rare elsewhere
+        rare = next((index for index in range(4) if mark[index] not in (0, 0xFF)), 0)
+        per = max(1, _STEP // self.size)
+        for start in range(first, first + count, per):
+            here = min(per, first + count - start)
+            try:
+                data = self._kcore.read(self.base + start * self.size, here * self.size)
+            except KcoreError:
+                continue  # a hole: none of these pages is left out
+            column = data[self._type + rare :: self.size]
+            at = column.find(mark[rare])
+            while at >= 0:
+                element = at * self.size
+                if data[element + self._type : element + self._type + 4] == mark:
+                    order = int.from_bytes(
+                        data[element + self._private : element + self._private + 8], "little"
+                    )
+                    if order <= _MAX_ORDER:
+                        yield start + at, 1 << order
+                at = column.find(mark[rare], at + 1)
+
+    def page(self, number: int) -> Page:
+        """What page `number` is. Raises `KcoreError` where it has no struct page."""
+        data = self._read(number)
+        head = number
+        above = _word(data, self._head)
+        if above & 1:  # PageTail
+            head = (above - 1 - self.base) // self.size
+            data = self._read(head)
+        return Page(number, self._kind(data), head, self.base + head * self.size)
+
+    def _read(self, number: int) -> bytes:
+        return self._kcore.read(self.base + number * self.size, self.size)
+
+    def _kind(self, data: bytes) -> PageKind:
+        kind = int.from_bytes(data[self._type : self._type + 4], "little")
+        if self._is_slab(data, kind):
+            return PageKind.SLAB
+        flags, mapping = _word(data, 0), _word(data, self._mapping)
+        if not int.from_bytes(data[self._refcount : self._refcount + 4], "little") or kind == self._buddy:
+            return PageKind.FREE  # refcount 0: in a list of a CPU, or being freed
+        if self._reserved(flags):
+            return PageKind.RESERVED
+        if mapping & _ANON:
+            return PageKind.ANONYMOUS
+        return PageKind.CACHE if mapping >> 56 == 0xFF else PageKind.OTHER
+
+    def _is_slab(self, data: bytes, kind: int) -> bool:
+        """PG_slab is a flag until 6.10, a page type since 6.11 (46df8e73a4a3 "mm: free up PG_slab")."""
+        if self._slab_flag is not None:
+            return bool(_word(data, 0) >> self._slab_flag & 1)
+        if self._slab_type is not None:
+            return kind >> 24 == (self._slab_type & 0xFFFFFFFF) >> 24
+        raise LkmError("VMCOREINFO: this kernel does not tell what marks a page of a slab")
+
+    def _reserved(self, flags: int) -> bool:
+        return self._reserved_bit is not None and bool(flags >> self._reserved_bit & 1)
+
+
+def _word(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 8], "little")

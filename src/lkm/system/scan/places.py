@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""Where a word of RAM lies: whose memory it is, and whether that is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Optional
+
+from lkm.errors import LkmError
+from lkm.system.kcore import Kcore
+from lkm.system.memory import KernelMemory
+from lkm.system.owners import Owners
+from lkm.system.scan.pages import Page, PageKind, Pages
+from lkm.system.scan.slabs import Slabs
+from lkm.system.scan.stacks import Stacks
+from lkm.system.scan.translate import LinearMap, PageTables
+from lkm.system.scanned import Place, PlaceKind
+from lkm.system.snapshot import LoadedModule
+
+__all__ = ["Places", "mapped_addresses"]
+
+_WORD = (1 << 64) - 1
+_LARGE = 1 << 21
+"""Bytes: a mapping of this size or more is no vmalloc area, nor a module."""
+
+_SIMPLE = {
+    PageKind.FREE: (PlaceKind.FREE, False),
+    PageKind.ANONYMOUS: (PlaceKind.PROCESS, False),
+    PageKind.CACHE: (PlaceKind.PAGE_CACHE, False),
+    PageKind.RESERVED: (PlaceKind.EARLY, None),
+    PageKind.OTHER: (PlaceKind.PAGE, None),
+}
+
+
+def mapped_addresses(
+    kcore: Kcore, tables: PageTables, numbers: Iterable[int], page_size: int
+) -> dict[int, int]:
+    """Page number → the address at which vmalloc, a module or the kernel's image has it, for those that one
+    of them has."""
+    wanted = set(numbers)
+    found: dict[int, int] = {}
+    for segment in kcore.segments:
+        if segment.physical is not None:
+            continue
+        for stretch in tables.walk(segment.start, segment.start + segment.size):
+            first = stretch.physical // page_size
+            count = stretch.size // page_size
+            if stretch.size < _LARGE:
+                found.update(
+                    (n, stretch.start + (n - first) * page_size)
+                    for n in range(first, first + count)
+                    if n in wanted
+                )
+            else:
+                for number in wanted:
+                    if first <= number < first + count:
+                        found[number] = stretch.start + (number - first) * page_size
+    return found
+
+
+class Places:
+    """Answers for one scan; `mapped` is what `mapped_addresses` gave for the pages of its hits."""
+
+    def __init__(
+        self,
+        memory: KernelMemory,
+        modules: Sequence[LoadedModule],
+        *,
+        linear: LinearMap,
+        pages: Pages,
+        kcore: Kcore,
+        mapped: dict[int, int],
+    ) -> None:
+        self._memory = memory
+        self._linear = linear
+        self._pages = pages
+        self._mapped = mapped
+        self._owners = Owners(modules)
+        self._stacks = Stacks(memory)
+        self._slabs = Slabs(memory)
+        self._per_cpu = _PerCpu(memory, modules, self._slabs.cpu_offsets)
+        self._images = [s for s in kcore.segments if s.physical is not None and s not in linear.segments]
+
+    def place(self, at: int) -> Place:
+        """The place of the word at the linear address `at`. What cannot be told is a place of kind PAGE."""
+        physical = self._linear.physical(at)
+        if physical is None:
+            return Place(PlaceKind.PAGE, at)
+        number = physical // self._pages.page_size
+        mapped = self._mapped.get(number)
+        alias = mapped + physical % self._pages.page_size if mapped is not None else None
+        try:
+            return self._by_page(at, alias, number)
+        except LkmError as error:
+            self._memory.note_error(f"the place of the word at {at:#x}", error)
+            return Place(PlaceKind.PAGE, at)
+
+    def _image(self, at: int) -> Optional[int]:
+        """The address in the kernel's image, where /proc/kcore has a segment for it (x86_64)."""
+        physical = self._linear.physical(at) or 0
+        for segment in self._images:
+            if segment.physical is not None and 0 <= physical - segment.physical < segment.size:
+                return segment.start + physical - segment.physical
+        return None
+
+    def _kernel(self, address: int) -> Place:
+        symbol = self._memory.symbolize(address)
+        name, offset = (symbol.name, symbol.offset) if symbol else ("", 0)
+        return Place(PlaceKind.KERNEL, address, name=name, offset=offset, live=True)
+
+    def _by_page(self, at: int, alias: Optional[int], number: int) -> Place:
+        page = self._pages.page(number)
+        if page.kind is PageKind.SLAB:
+            return self._slab(at, page)
+        for address in (at, alias):
+            stack = self._stacks.of(address) if address is not None else None
+            if stack and address is not None:
+                return Place(
+                    PlaceKind.STACK, address, name=stack.command, pid=stack.tid, live=stack.in_use(address),
+                    start=stack.start, offset=address - stack.start,
+                )  # fmt: skip
+        if page.kind not in (PageKind.ANONYMOUS, PageKind.CACHE, PageKind.FREE):
+            reserved = page.kind is PageKind.RESERVED
+            alias = self._image(at) if alias is None and reserved else alias
+            known = self._mapping(alias, reserved=reserved) if alias is not None else None
+            known = known or self._per_cpu.place(at)
+            if known:
+                return known
+        kind, live = _SIMPLE[page.kind]
+        start = self._linear.virtual(page.head * self._pages.page_size) or 0
+        return Place(kind, at, start=start, offset=at - start, live=live)
+
+    def _mapping(self, address: int, *, reserved: bool) -> Optional[Place]:
+        """By the address in another mapping. Pages of the image that were given back after boot (init memory,
+        the rest of a large page) are not reserved any more, and are anybody's."""
+        owner = self._owners.of(address)
+        if owner:
+            symbol = self._memory.symbolize(address, owner)
+            name, offset = (symbol.name, symbol.offset) if symbol else ("", 0)
+            return Place(PlaceKind.MODULE, address, name=name, offset=offset, module=owner, live=True)
+        if reserved and self._in_image(address):
+            return self._kernel(address)
+        known = self._per_cpu.place(address)
+        return known or (None if reserved else Place(PlaceKind.VMALLOC, address))
+
+    def _in_image(self, address: int) -> bool:
+        symbols = self._memory.symbols
+        return symbols.address("_stext") <= address <= (symbols.address("_end") or _WORD)
+
+    def _slab(self, at: int, page: Page) -> Place:
+        start = self._linear.virtual(page.head * self._pages.page_size) or 0
+        found = self._slabs.object_at(at, page.address, start)
+        return Place(
+            PlaceKind.SLAB, at, name=found.cache, start=found.start, offset=at - found.start,
+            size=found.size, live=found.allocated,
+        )  # fmt: skip
+
+
+class _PerCpu:
+    """Per-CPU data: the kernel's own by symbol, that of modules, and what was allocated."""
+
+    def __init__(self, memory: KernelMemory, modules: Sequence[LoadedModule], offsets: Sequence[int]) -> None:
+        self._memory = memory
+        self._offsets = offsets
+        self._start = memory.symbols.address("__per_cpu_start")
+        self._end = memory.symbols.address("__per_cpu_end")
+        self._modules = [found for module in modules if (found := _module_per_cpu(memory, module))]
+        self._chunk = _first_chunk(memory)
+
+    def place(self, address: int) -> Optional[Place]:
+        """The place of an address in per-CPU memory, or None for an address that is not."""
+        for cpu, offset in enumerate(self._offsets):
+            inside = address - offset & _WORD
+            if self._start <= inside < self._end:
+                symbol = self._memory.symbolize(inside)
+                name, at = (symbol.name, symbol.offset) if symbol else ("", 0)
+                return Place(PlaceKind.PER_CPU, address, name=name, offset=at, cpu=cpu, live=True)
+            for start, size, name in self._modules:
+                if start <= inside < start + size:
+                    return Place(
+                        PlaceKind.PER_CPU, address, offset=inside - start, cpu=cpu, module=name, live=True
+                    )
+        start, end = self._chunk
+        if start <= address < end:
+            return Place(PlaceKind.PER_CPU, address, start=start, offset=address - start)
+        return None
+
+
+def _module_per_cpu(memory: KernelMemory, module: LoadedModule) -> Optional[tuple[int, int, str]]:
+    if not module.address or not memory.has("module", "percpu"):
+        return None
+    try:
+        start = memory.u64(module.address + memory.offset("module", "percpu"))
+        size = memory.u32(module.address + memory.offset("module", "percpu_size"))
+    except LkmError:
+        return None
+    return (start, size, module.name) if start and size else None
+
+
+def _first_chunk(memory: KernelMemory) -> tuple[int, int]:
+    """The chunk that was set up at boot (pcpu_setup_first_chunk, mm/percpu.c): a unit a CPU."""
+    try:
+        start = memory.pointer(memory.symbol("pcpu_base_addr"))
+        units = memory.u32(memory.symbol("pcpu_nr_units"))
+        return start, start + units * memory.u32(memory.symbol("pcpu_unit_size"))
+    except LkmError:
+        return 0, 0

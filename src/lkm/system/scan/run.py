@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""One scan, from the module's memory to hits with places."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lkm.root import Root
+from lkm.system.kcore import Kcore, KcoreError, open_kcore
+from lkm.system.memory import KernelMemory
+from lkm.system.scan.classify import Classifier
+from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, spans_of
+from lkm.system.scan.pages import Pages
+from lkm.system.scan.places import Places, mapped_addresses
+from lkm.system.scan.translate import LinearMap, PageTables, linear_map
+from lkm.system.scanned import PlaceKind, Scan
+from lkm.system.snapshot import LoadedModule, Registration
+
+__all__ = ["Ram", "open_ram", "scan_modules", "silent"]
+
+_LEAST_FREE = 1 << 16
+"""Bytes: free blocks smaller than this are searched with the rest, as a read more costs more."""
+_NO_OBJECTS = (PlaceKind.FREE, PlaceKind.PROCESS, PlaceKind.PAGE_CACHE)
+
+
+def silent(_done: int, _total: int) -> None:
+    """No progress is shown."""
+
+
+class Ram(NamedTuple):
+    """What it takes to read RAM: the file, where RAM is in it, page tables and struct pages."""
+
+    kcore: Kcore
+    linear: LinearMap
+    tables: PageTables
+    pages: Pages
+
+    def own_pages(self, module: LoadedModule) -> list[tuple[int, int]]:
+        """Where the module's memory is in the linear map: (start, end)."""
+        found = []
+        for stretch in module.memory:
+            for part in self.tables.walk(stretch.start, stretch.start + stretch.size):
+                address = self.linear.virtual(part.physical)
+                if address is not None:
+                    found.append((address, address + part.size))
+        return merged(found)
+
+    def free_memory(self) -> list[tuple[int, int]]:
+        """What is free, in the linear map: (start, end), small blocks left out."""
+        size, found = self.pages.page_size, []
+        for segment in self.linear.segments:
+            first = (segment.physical or 0) // size
+            for number, count in self.pages.free_blocks(first, segment.size // size):
+                start = segment.start + (number - first) * size
+                found.append((start, start + count * size))
+        return [(start, end) for start, end in merged(found) if end - start >= _LEAST_FREE]
+
+    def number(self, address: int) -> int:
+        """The page that a linear address lies in."""
+        return (self.linear.physical(address) or 0) // self.pages.page_size
+
+
+def open_ram(root: Root, memory: KernelMemory) -> Ram:
+    """Open /proc/kcore once more, for long reads. Raises `LkmError`."""
+    kcore = open_kcore(root)
+    info = kcore.vmcoreinfo()
+    linear = linear_map(kcore.segments, info)
+    tables = PageTables(kcore, linear, info, os.uname().machine)
+    return Ram(kcore, linear, tables, Pages(kcore, info, memory.types.enum("pageflags")))
+
+
+def scan_modules(
+    root: Root,
+    memory: KernelMemory,
+    modules: Sequence[LoadedModule],
+    targets: Sequence[LoadedModule],
+    *,
+    registrations: Iterable[Registration] = (),
+    progress: Progress = silent,
+) -> tuple[Scan, ...]:
+    """Every pointer in RAM into each of `targets`, attributed; RAM is read once. Raises `LkmError`."""
+    start = time.monotonic()
+    before = len(memory.notes)
+    ram = open_ram(root, memory)
+    own = {target.name: ram.own_pages(target) for target in targets}
+    for name, ranges in own.items():
+        if not ranges:
+            raise KcoreError(f"{name}: where its memory is in RAM cannot be told")
+    free = ram.free_memory()
+    spans = spans_of(ram.linear.segments, [*free, *(each for ranges in own.values() for each in ranges)])
+    wanted = Wanted((part.start, part.start + part.size) for target in targets for part in target.memory)
+    words = find_words(ram.kcore, spans, wanted, progress)
+    places = _places(ram, memory, modules, words)
+    found = [(word.value, places.place(word.at)) for word in words]
+    kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
+    given = tuple(registrations)
+    scans = []
+    for target in targets:
+        mine = [(value, place) for value, place in kept if target.owns(value)]
+        scans.append(
+            Scan(
+                target.name,
+                hits=tuple(Classifier(memory, modules, target, given, mine).hits()),
+                searched=sum(span.size for span in spans),
+                free=_bytes(free),
+                own=_bytes(own[target.name]),
+                seconds=round(time.monotonic() - start, 3),
+                dropped=sum(target.owns(value) for value, _ in found) - len(mine),
+                notes=tuple(memory.notes[before:]),
+            )
+        )
+    return tuple(scans)
+
+
+def _places(
+    ram: Ram, memory: KernelMemory, modules: Sequence[LoadedModule], words: Sequence[RawHit]
+) -> Places:
+    numbers = {ram.number(word.at) for word in words}
+    mapped = mapped_addresses(ram.kcore, ram.tables, numbers, ram.pages.page_size)
+    return Places(memory, modules, linear=ram.linear, pages=ram.pages, kcore=ram.kcore, mapped=mapped)
+
+
+def _bytes(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in ranges)
