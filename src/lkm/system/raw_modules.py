@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.names import MAX_NAME, ModuleName
 from lkm.root import Root
 from lkm.system.files import list_directory, read_number
+from lkm.system.kcore import KcoreError
 from lkm.system.layout import read_raw
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.snapshot import Layout, LoadedModule, MemoryRange, ModuleState, RawModule
@@ -25,6 +27,7 @@ from lkm.system.snapshot import Layout, LoadedModule, MemoryRange, ModuleState, 
 __all__ = ["sections_memory", "with_raw"]
 
 _NAME = re.compile(rf"[!-\[\]-~]{{1,{MAX_NAME}}}")  # printable, and no escape of what is not UTF-8
+_LIST = "the list of modules"
 _MAX_MODULES = 4096
 _MAX_RANGE = 1 << 28
 _PAGE = 4096
@@ -44,35 +47,52 @@ def with_raw(
     raises: what could not be read is in `memory.notes`.
     """
     given = tuple(modules)
-    listed = _walk(memory, layout)
+    listed = _walk(memory, layout, given)
     found = [_complete(memory, layout, root, module, listed.pop(module.name, None)) for module in given]
     for name, entry in listed.items():
         found.append(_unlisted(memory, root, name, entry))
     return tuple(found)
 
 
-def _walk(memory: KernelMemory, layout: Layout) -> dict[ModuleName, _Found]:
+def _walk(memory: KernelMemory, layout: Layout, given: Iterable[LoadedModule]) -> dict[ModuleName, _Found]:
     """The kernel's list by name. A node whose name is not printable is no module, and the list ends there."""
     found: dict[ModuleName, _Found] = {}
     try:
-        head = memory.symbol("modules")
+        nodes, head_among = _nodes(memory, layout, given)
     except LkmError as error:
-        memory.note_error("the list of modules", error)
+        memory.note_error(_LIST, error)
         return found
-    for node in memory.list_nodes(head, what="the list of modules", limit=_MAX_MODULES):
+    for node in nodes:
         address = node - layout.list
         try:
             raw = read_raw(memory, layout, address)
+            complaint = "" if _NAME.fullmatch(raw.name) else f"{raw.name!r} at {address:#x} is no name"
         except LkmError as error:
-            memory.note(f"the list of modules: {error}")
+            complaint = str(error)
+        if not complaint:
+            found.setdefault(ModuleName(raw.name), _Found(address, raw))
+        elif head_among:
+            head_among = False
+        else:
+            memory.note(f"{_LIST}: {complaint}: the rest was not read")
             break
-        if not _NAME.fullmatch(raw.name):
-            memory.note(
-                f"the list of modules: {raw.name!r} at {address:#x} is no name: the rest was not read"
-            )
-            break
-        found.setdefault(ModuleName(raw.name), _Found(address, raw))
     return found
+
+
+def _nodes(memory: KernelMemory, layout: Layout, given: Iterable[LoadedModule]) -> tuple[Iterable[int], bool]:
+    """The nodes of the list `modules`, and whether its head is among them.
+
+    Without CONFIG_KALLSYMS_ALL (Debian's arm64 6.1) it has no symbol. A ring can be entered anywhere: at a
+    module that sysfs has the address of. The head is then the one node that is no module.
+    """
+    try:
+        return memory.list_nodes(memory.symbol("modules"), what=_LIST, limit=_MAX_MODULES), False
+    except KcoreError:
+        known = next((module for module in given if _read_named(memory, layout, module)), None)
+        if known is None:
+            raise
+        first = known.address + layout.list
+        return chain([first], memory.list_nodes(first, what=_LIST, limit=_MAX_MODULES)), True
 
 
 def _complete(

@@ -130,6 +130,35 @@ def test_without_the_list_the_address_of_sysfs_is_used() -> None:
     assert any("has the name 'one'" in note for note in memory.notes)
 
 
+def test_without_its_symbol_the_list_is_entered_at_a_known_module() -> None:
+    kernel, places = build(BEFORE, "one", "two", "half")
+    kernel.put(places[2], b"\3\0\0\0")
+    del kernel.symbols["modules"]
+    memory = kernel.memory()
+    found = with_raw(memory, LAYOUT, [live("one"), live("two", address=places[1])])
+    assert [(module.name, module.address) for module in found] == list(zip(("one", "two", "half"), places))
+    assert found[2].state is ModuleState.UNFORMED
+    assert memory.notes == []
+
+
+def test_without_its_symbol_only_one_node_may_be_the_head() -> None:
+    kernel, places = build(BEFORE, "one", "bad", "three")
+    kernel.put(places[1] + LAYOUT.name, b"\xff\0")
+    del kernel.symbols["modules"]
+    memory = kernel.memory()
+    found = with_raw(memory, LAYOUT, [live("one", address=places[0])])
+    assert [module.name for module in found] == ["one", "three"]
+    assert len(memory.notes) == 1
+
+
+def test_without_symbol_and_address_the_list_is_not_read() -> None:
+    kernel, _ = build(BEFORE, "one")
+    del kernel.symbols["modules"]
+    memory = kernel.memory()
+    assert with_raw(memory, LAYOUT, [live("one")])[0].raw is None
+    assert "modules is not in /proc/kallsyms" in memory.notes[0]
+
+
 @pytest.mark.parametrize("name", [b"\0", b"\xff\xfe\0", b"x" * 56, b"two words\0"])
 def test_the_walk_ends_where_there_is_no_name(name: bytes) -> None:
     kernel, places = build(BEFORE, "one", "bad", "three")
