@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import pytest
 
+from tests.vm.table import TableWriter
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--all-kernels`: see tests/vm/conftest.py."""
+    """See tests/vm/conftest.py and tests/vm/table.py."""
     parser.addoption("--all-kernels", action="store_true", help="run every test on every kernel")
+    parser.addoption("--kernels", default="", metavar="A,B", help="run every test on these kernels")
+    parser.addoption("--table", default="", metavar="FILE", help="write what passed on which kernel")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The table is written by the process that gathers the reports."""
+    if config.getoption("--table") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(TableWriter(config.getoption("--table")))

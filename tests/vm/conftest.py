@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Tests on real kernels. Each test that asks for `guest` has a clone of its own, with the faults in /share.
 
-By default everything runs on the newest kernel and a chosen few on the others, so that a run stays short;
-with `--all-kernels` everything runs on every kernel, and what is repeated is repeated a hundred times.
+By default everything runs on one kernel and a chosen few on some others, so that a run stays short. With
+`--all-kernels` everything runs on every kernel of the lab, and what is repeated is repeated a hundred times;
+`--kernels 6.12,7.3` does that on those alone.
 """
 
 from __future__ import annotations
@@ -14,18 +15,46 @@ from pathlib import Path
 import pytest
 
 from lkm.lab.fault_modules import fault_modules
+from lkm.lab.series import SERIES
 from lkm.lab.vm import Guest
 
-KERNELS = ("5.10", "6.1")
 HERE = Path(__file__).parent
 
+MAIN = "6.1"
+"""The kernel that everything runs on."""
+
+KERNELS = ("5.10", MAIN, "7.3")
+"""Those that something runs on by default."""
+
+CPUS = {"6.1-arm64-pauth": ("6.1-arm64", "max,pauth-impdef=on")}
+"""Kernels on another processor than usual: series, and QEMU's -cpu."""
 
 CHOSEN = (
     "a dead dependent", "init died: bug_mod1", "a load waits for its symbol", "its exit died", "its exit runs",
     "no exit: none_exit", "held by an open file", "1 references leaked", "a count below zero", "its timer is armed",
     "test_edits_are_made", "test_a_dry_run", "test_what_a_dead_init_left_behind", "module files of another build",
 )  # fmt: skip
-"""What runs on every kernel by default: one of each kind of rescue and refusal."""
+"""What runs on the others by default: one of each kind of rescue and refusal."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever asks for `kernel`, or for something with it, runs on each that was asked for."""
+    if "kernel" in metafunc.fixturenames and not _is_parametrized(metafunc):
+        metafunc.parametrize("kernel", _kernels(metafunc.config), indirect=True)
+
+
+def _is_parametrized(metafunc: pytest.Metafunc) -> bool:
+    marks = metafunc.definition.iter_markers("parametrize")
+    return any("kernel" in str(mark.args[0]).replace(" ", "").split(",") for mark in marks)
+
+
+def _kernels(config: pytest.Config) -> tuple[str, ...]:
+    chosen = str(config.getoption("--kernels"))
+    if chosen:
+        return tuple(chosen.split(","))
+    if config.getoption("--all-kernels"):
+        return (*(series.name for series in SERIES), *CPUS)
+    return KERNELS
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,29 +63,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.vm)
-            if not config.getoption("--all-kernels") and not _is_chosen(item):
+            if not _is_wanted(item, config):
                 left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
 
-def _is_chosen(item: pytest.Item) -> bool:
-    """Whatever runs on the newest kernel, or on no kernel in particular, and the chosen few of the others."""
+def _is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
+    """By default whatever runs on the main kernel, or on none in particular, and the chosen few of the others."""
     call = getattr(item, "callspec", None)
-    kernel = call.params.get("kernel", KERNELS[-1]) if call else KERNELS[-1]
-    return kernel == KERNELS[-1] or any(name in item.name for name in CHOSEN)
+    kernel = call.params.get("kernel") if call else None
+    if config.getoption("--kernels"):
+        return kernel in _kernels(config)
+    if config.getoption("--all-kernels"):
+        return True
+    return kernel in (None, MAIN) or any(name in item.name for name in CHOSEN)
 
 
-@pytest.fixture(params=KERNELS)
-def kernel(request: pytest.FixtureRequest) -> str:
-    """Each of the two kernels that everything is tested on."""
-    return str(request.param)
+@pytest.fixture
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The series of the kernel that the test runs on."""
+    series, cpu = CPUS.get(str(request.param), (str(request.param), ""))
+    if cpu:
+        monkeypatch.setenv("LKM_LAB_CPU", cpu)
+    return series
 
 
 @pytest.fixture
 def faults(kernel: str) -> str:
-    """The directory of the modules that get stuck, built for `kernel`."""
+    """The directory of the modules that get stuck, made for `kernel`."""
     return os.path.dirname(fault_modules(kernel)[0])
 
 
@@ -65,3 +101,9 @@ def guest(kernel: str, faults: str) -> Iterator[Guest]:
     """A fresh clone, with the faults in /share."""
     with Guest.clone(kernel, share=faults) as guest:
         yield guest
+
+
+@pytest.fixture
+def column(request: pytest.FixtureRequest) -> str:
+    """The kernel's name in the table: the processor counts too."""
+    return str(request.node.callspec.params["kernel"])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lkm.lab.vm import Guest
-from tests.vm.talk import Answer, ask, prepare, untrue
+from tests.vm.oopses import stray_oopses
+from tests.vm.talk import Answer, ask, fault_names, messages, prepare, untrue
 
 __all__ = ["Moment", "Situation", "check_diagnosis", "play", "refused", "removed", "rescued"]
 
@@ -53,6 +54,11 @@ class Situation:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def expected(self) -> str:
+        """Verdict and outcome of each moment, in words."""
+        return ", then ".join(dict.fromkeys(f"{moment.verdict}: {moment.outcome}" for moment in self.moments))
 
 
 def removed(module: str, *, steps: Lines = (), findings: tuple[str, ...] = (), after: Lines = ()) -> Moment:
@@ -112,6 +118,8 @@ def play(guest: Guest, situation: Situation, *, ask_why: bool) -> None:
         _check_rescue(answer, moment)
         wrong = untrue(guest, moment.after, known)
         assert not wrong, "\n".join(["not true afterwards:", *wrong, str(answer)])
+    stray = stray_oopses(messages(guest), fault_names(guest))
+    assert not stray, f"oopses that no fault made: {stray}"
 
 
 def check_diagnosis(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lkm.lab.vm import Guest
 
-__all__ = ["Answer", "ask", "prepare", "run_python", "untrue"]
+__all__ = ["Answer", "ask", "fault_names", "messages", "prepare", "run_python", "untrue"]
 
 Variables = Mapping[str, str]
 
@@ -106,10 +106,20 @@ def run_python(guest: Guest, program: str, *arguments: str, timeout: float = 120
     return done.stdout.decode()
 
 
+def messages(guest: Guest) -> list[str]:
+    """The kernel's messages since boot."""
+    return guest.run(["dmesg"], timeout=60).stdout.decode(errors="replace").splitlines()
+
+
+def fault_names(guest: Guest) -> list[str]:
+    """The names of the modules in /share."""
+    files = guest.run(["ls", "/share"]).stdout.decode().split()
+    return [name[: -len(".ko")].replace("-", "_") for name in files if name.endswith(".ko")]
+
+
 def _assignments(variables: Variables) -> list[str]:
     return [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
 def _kernel_log(guest: Guest) -> str:
-    log = guest.run(["dmesg"]).stdout.decode(errors="replace")
-    return "--- the end of dmesg\n" + "\n".join(log.splitlines()[-60:])
+    return "--- the end of dmesg\n" + "\n".join(messages(guest)[-60:])

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from lkm.lab.vm import Guest
-from tests.vm.conftest import KERNELS
+from tests.vm.conftest import MAIN
 from tests.vm.held import HELD
 from tests.vm.left_behind import LEFT_BEHIND, REGISTERED, left_by_death
 from tests.vm.situation import Situation, check_diagnosis, play
@@ -15,8 +17,13 @@ from tests.vm.talk import Answer, ask, prepare, untrue
 
 
 @pytest.mark.parametrize("situation", [*SITUATIONS, *HELD, *LEFT_BEHIND], ids=str)
-def test_situation(guest: Guest, kernel: str, situation: Situation) -> None:
-    play(guest, situation, ask_why=kernel == KERNELS[-1])
+def test_situation(
+    guest: Guest, column: str, situation: Situation, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("row", str(situation))
+    record_property("expected", situation.expected)
+    record_property("column", column)
+    play(guest, situation, ask_why=column == MAIN)
 
 
 def test_what_a_dead_init_left_behind_is_named_and_stays(guest: Guest) -> None:

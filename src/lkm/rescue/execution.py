@@ -244,6 +244,12 @@ def _unfinished(step: Step, removal: Removal) -> _Ending:
             f"make true what it waits for (/proc/{removal.pid}/stack); then the module goes by itself",
         )
     text = os.strerror(removal.errno)
+    if removal.errno == errno.ENOENT:
+        return _Ending(
+            Outcome.FAILED,
+            f"somebody else removed {step.module} in the meantime",
+            "lkm list shows what is loaded",
+        )
     if removal.errno == errno.EWOULDBLOCK:
         reason = f"somebody took a reference to {step.module} in the meantime ({text})"
     else:

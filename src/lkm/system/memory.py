@@ -8,6 +8,7 @@ sentence in `notes`, never an endless loop. Only 64-bit little-endian kernels (x
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import Callable, Generic, NamedTuple, Optional, Protocol, TypeVar
@@ -306,7 +307,9 @@ def read_memory(root: Root) -> MemoryReading:
         return MemoryReading(None, str(error))
 
 
+@functools.lru_cache(maxsize=2)
 def _read_types(root: Root) -> Btf:
+    """The types do not change while a kernel runs, and a rescue takes more than one look."""
     data = read_bytes(root.join(BTF_PATH))
     if data is None:
         raise LkmError(f"{BTF_PATH}: this kernel has none", remedy="it needs CONFIG_DEBUG_INFO_BTF")

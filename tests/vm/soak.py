@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""A soak: `python -m tests.vm.soak KERNEL CYCLES`, half of the cycles in clones and half in one long-lived guest.
+
+Faults of all kinds in turns, each really there and rescued. Every oops is counted by its signature, and any that
+no fault made is a failure. What memory went is told by kind: to the fault itself, and to the rescue.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lkm.lab.fault_modules import fault_modules
+from lkm.lab.vm import Guest
+from tests.vm.cycles import KINDS
+from tests.vm.oopses import oops_signatures
+
+__all__ = ["Tally", "run_cycles"]
+
+PROGRAM = (Path(__file__).parent / "cycles.py").read_text(encoding="utf-8")
+ROUND = len(KINDS)
+SECONDS_A_CYCLE = 60
+
+
+@dataclass
+class Tally:
+    """What came of some cycles."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    oopses: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    lost_to_faults: Counter[str] = field(default_factory=Counter)
+    lost_to_rescues: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def add(self, answer: dict[str, Any]) -> None:
+        """Count one run of the program."""
+        self.done.update(answer["done"])
+        self.oopses.update(oops_signatures(answer["lines"]))
+        if answer["problem"]:
+            self.problems.append(answer["problem"])
+        for kind, (by_fault, by_rescue) in answer["lost"].items():
+            self.lost_to_faults[kind] += by_fault
+            self.lost_to_rescues[kind] += by_rescue
+        self.seconds += answer["seconds"]
+
+    def stray(self) -> list[str]:
+        """Oopses of the kernel's own code: no fault here makes one."""
+        return sorted(signature for signature in self.oopses if signature.endswith("[kernel]"))
+
+    def lines(self) -> list[str]:
+        """What is to be told."""
+        cycles = sum(self.done.values())
+        lines = [f"{cycles} rescues, {self.seconds / max(cycles, 1):.2f} s each"]
+        for kind, count in self.done.items():
+            fault, rescue = (
+                lost[kind] / count / 1024 for lost in (self.lost_to_faults, self.lost_to_rescues)
+            )
+            lines.append(
+                f"  {count:5} {kind}; memory lost a cycle: {fault:.1f} KB fault, {rescue:.1f} KB rescue"
+            )
+        lines += [f"  {count:5} oopses in {signature}" for signature, count in sorted(self.oopses.items())]
+        return [*lines, *(f"PROBLEM: {problem}" for problem in self.problems)]
+
+
+def run_cycles(guest: Guest, first: int, count: int) -> dict[str, Any]:
+    """Cycles in a guest that has the faults in /share. AssertionError with what it said where that fails."""
+    done = guest.run(
+        ["python3", "-sS", "-", str(first), str(count)],
+        stdin=PROGRAM.encode(),
+        timeout=60 + SECONDS_A_CYCLE * count,
+    )
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+    answer = json.loads(done.stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def main() -> int:
+    """Soak one kernel."""
+    kernel, cycles = sys.argv[1], int(sys.argv[2])
+    share = os.path.dirname(fault_modules(kernel)[0])
+    tally = Tally()
+    half = cycles // 2
+    for first in range(0, half, ROUND):
+        with Guest.clone(kernel, share=share) as guest:
+            tally.add(run_cycles(guest, first, min(ROUND, half - first)))
+    print(f"{kernel}: clones so far", *tally.lines(), sep="\n", flush=True)
+    with Guest.clone(kernel, share=share) as guest:
+        step = ROUND * 5
+        for first in range(half, cycles, step):
+            tally.add(run_cycles(guest, first, min(step, cycles - first)))
+            if tally.problems:
+                break
+    print(f"{kernel}: all", *tally.lines(), sep="\n", flush=True)
+    return 1 if tally.problems or tally.stray() or sum(tally.done.values()) != cycles else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

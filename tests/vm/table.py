@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""The table of situations and kernels: what passed where, made by the run that tested it (`--table FILE`).
+
+Tests tell their place in it by the user properties `row`, `expected` and `column`; xdist hands these to the one
+process that writes the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+__all__ = ["TableWriter", "render_table"]
+
+Cells = Mapping[tuple[str, str], bool]
+
+HEADER = """\
+# Kernels and situations
+
+What `lkm why` says and `lkm rescue` does in each situation, on each kernel of the lab. Made by `make test-kernels`:
+each cell is one test in a guest with that kernel, which compares findings, holders, verdict, outcome and exit code,
+and looks for any oops but those that the faults make. Do not edit.
+
+"""
+
+
+class TableWriter:
+    """A pytest plugin that collects cells from reports and writes them at the end."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._cells: dict[tuple[str, str], bool] = {}
+        self._expected: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test has a cell if it says so; a failure in set-up or tear-down counts too."""
+        told = {str(key): str(value) for key, value in report.user_properties}
+        if "row" not in told or "column" not in told:
+            return
+        self._expected[told["row"]] = told.get("expected", "")
+        key = (told["row"], told["column"])
+        self._cells[key] = self._cells.get(key, True) and not report.failed
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the file, where this is not one worker of many."""
+        if self._cells and not hasattr(session.config, "workerinput"):
+            self._path.write_text(HEADER + render_table(self._cells, self._expected), encoding="utf-8")
+
+
+def render_table(cells: Cells, expected: Mapping[str, str]) -> str:
+    """Markdown: a row a situation, a column a kernel, in the order of their first mention."""
+    rows, columns = (list(dict.fromkeys(key[index] for key in cells)) for index in (0, 1))
+    rows = [row for row in expected if row in rows]
+    columns.sort(key=_version)
+    lines = [_line(["situation", "verdict: outcome", *columns]), _line(["---"] * 2 + [":-:"] * len(columns))]
+    marks = {True: "✓", False: "**✗**", None: ""}
+    for row in rows:
+        shown = [marks[cells.get((row, column))] for column in columns]
+        lines.append(_line([row, expected[row], *shown]))
+    passed = sum(cells.values())
+    lines += ["", f"{passed} of {len(cells)} passed."]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _version(kernel: str) -> tuple[bool, list[int], str]:
+    """amd64 before arm64, each by version."""
+    number, _, flavour = kernel.partition("-")
+    return "arm64" in flavour, [int(part) for part in number.split(".")], flavour
