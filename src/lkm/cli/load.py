@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from lkm.cli.arguments import seconds
 from lkm.cli.messages import messages_as_objects, render_messages
@@ -33,18 +34,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init-wait", metavar="S", type=seconds, default=30.0, help="seconds that init may take (30)"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="load even where what a dead load left would crash the kernel"
+    )
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load; 0: loaded (or ran, with --one-shot), 1: it failed, 4: root would help."""
+    """Load; 0: loaded (or ran, with --one-shot), 1: it failed, 3: refused, 4: root would help."""
     for param in arguments.params:
         if param.startswith("-"):
             raise UsageError(f"{param!r} is no parameter of a module")
     root = Root.live()
-    result = load_file(
-        root, arguments.file, " ".join(map(_quoted, arguments.params)), seconds=arguments.init_wait
-    )
+    params = " ".join(map(_quoted, arguments.params))
+    result = load_file(root, arguments.file, params, seconds=arguments.init_wait, force=arguments.force)
     returned = next(
         (value for value in map(init_result, (m.text for m in result.messages)) if value is not None), None
     )
@@ -55,10 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
             "schema": SCHEMA, "module": result.module, "outcome": outcome, "summary": text,
             "errno": result.call.errno, "signal": result.call.signal, "init_ran": result.init_ran,
             "init_result": -result.call.errno if result.init_ran and result.call.errno else returned,
-            "kernel_messages": messages_as_objects(result.messages, loglevel),
+            "kernel_messages": messages_as_objects(result.messages, loglevel), "warning": result.warning,
         }, indent=1))  # fmt: skip
     else:
         print("\n".join([*render_messages(result.messages, loglevel), f"{result.module}: {text}"]))
+        if result.warning:
+            print(f"warning: {result.warning}", file=sys.stderr)
         if result.note:
             print(f"note: {result.note}")
     return 0 if outcome in ("loaded", "one-shot") else 1

@@ -21,7 +21,7 @@ from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.owners import Owners
 from lkm.system.snapshot import LoadedModule, OpenFile
 
-__all__ = ["read_served_files"]
+__all__ = ["descriptors", "read_served_files"]
 
 _MAX_DESCRIPTORS = 1 << 17
 _MAX_FILES = 1 << 18
@@ -58,7 +58,7 @@ def _walk(root: Root, memory: KernelMemory, owners: Owners) -> Iterator[OpenFile
             if files in tables or not is_kernel_pointer(files):
                 continue  # a kernel thread or an exiting task has none
             tables.add(files)
-            held = [(fd, module) for fd, file in _descriptors(memory, files) if (module := servers.of(file))]
+            held = [(fd, module) for fd, file in descriptors(memory, files) if (module := servers.of(file))]
             task = read_task(memory, leader) if held else None
         except LkmError:
             continue  # the task has ended in between
@@ -71,7 +71,7 @@ def _walk(root: Root, memory: KernelMemory, owners: Owners) -> Iterator[OpenFile
                 yield OpenFile(module, task.pid, task.command, path, fd=fd, via="fd", how="f_op")
 
 
-def _descriptors(memory: KernelMemory, files: int) -> Iterator[tuple[int, int]]:
+def descriptors(memory: KernelMemory, files: int) -> Iterator[tuple[int, int]]:
     """Number and struct file of each open descriptor."""
     table = memory.pointer(files + memory.offset("files_struct", "fdt"))
     count = memory.u32(table + memory.offset("fdtable", "max_fds"))
