@@ -8,7 +8,7 @@ Under idem_lock, of each bucket that leads to a dead entry:
                                 ret = -ECANCELED, complete(); their finit_module(2) then fails, and they go on
 
 Every link and every waiter is expected to be as it was read, so whoever came or went in between stops the edits. A
-waiter that a signal wakes waits for idem_lock before its entry goes (idempotent_wait_for_completion, since 6.10;
+waiter that a signal wakes waits for idem_lock before its entry goes (idempotent_wait_for_completion, since 6.11;
 before that no signal wakes it), so under the lock every entry is there.
 
 A lock whose holder is dead keeps everybody else out, as if it were ours: the same edits are made under it, and it is
@@ -99,7 +99,9 @@ def plan_healing_after(snapshot: Snapshot, steps: Sequence[Step]) -> tuple[list[
     if heal is None:
         return [], []
     if not any(FindingCode.INIT_DIED.value in step.findings for step in steps):
-        return [], [f"{heal.reason}: see lkm heal"]
+        table = snapshot.load_table
+        wrong = table is not None and (table.dangling or table.lock_held)
+        return [], [f"{describe_table(table)}: see lkm heal"] if table is not None and wrong else []
     if heal.verdict is not Verdict.REFUSE:
         return [heal], []
     warning = (

@@ -96,6 +96,7 @@ def _record_detail(result: RescueResult) -> dict[str, Any]:
         "after": encode(result.after),
         "proof": [check._asdict() for check in result.proof],
         "later_plans": [plan.to_object() for plan in result.later_plans],
+        "heal": encode(result.heal),
         "kernel_messages": [line.text for line in result.kernel_messages],
     }
 

@@ -5,7 +5,7 @@ An entry is a dead task's when it stays where it is over several looks, and at e
 finit_module(2) has it on its stack. Its content tells nothing: the stack is freed, or another task's by now.
 What stands behind a dead entry cannot be reached either, so the stacks of the live are searched.
 
-`ret` begins as 0 (6.5) or -EINTR (since 6.10, when the wait became interruptible); `struct idempotent` itself
+`ret` begins as 0 (6.5) or -EINTR (since 6.11, when the wait became interruptible); `struct idempotent` itself
 has not changed from 6.5 to 7.3.
 """
 

@@ -273,3 +273,12 @@ def test_a_rescue_of_something_else_only_points_to_it() -> None:
     assert FindingCode.NO_EXIT.value in plan.target.findings
     assert [step.kind for step in plan.steps] == [StepKind.REMOVE]
     assert any("lkm heal" in warning for warning in plan.warnings)
+
+
+def test_a_table_that_cannot_be_read_matters_to_a_dead_init_alone() -> None:
+    hidden = LoadTable(error="idem_hash is not in /proc/kallsyms", remedy="restart when you can")
+    sound = plan_rescue(make_snapshot(make_module("x", permanent=True), load_table=hidden), name("x"))
+    assert not any("idem_hash" in warning for warning in sound.warnings)
+    dead = plan_rescue(make_snapshot(make_module("x", ModuleState.COMING), load_table=hidden), name("x"))
+    assert any("idem_hash is not in /proc/kallsyms" in warning for warning in dead.warnings)
+    assert [step.kind for step in dead.steps] == [StepKind.REMOVE]
