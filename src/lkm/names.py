@@ -4,9 +4,19 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NewType
 
-__all__ = ["MAX_NAME", "NAME_OFFSET", "NAME_SIZE", "ModuleName", "module_name", "module_name_from_path"]
+__all__ = [
+    "MAX_NAME",
+    "NAME_OFFSET",
+    "NAME_SIZE",
+    "ModuleName",
+    "module_name",
+    "module_name_from_path",
+    "quarantine_name",
+    "quarantine_number",
+]
 
 ModuleName = NewType("ModuleName", str)
 
@@ -28,3 +38,22 @@ def module_name(text: str) -> ModuleName:
 def module_name_from_path(path: str) -> ModuleName:
     """The name that a file `…/NAME.ko[.gz|.xz|.zst]` stands for; only its own `.modinfo` is decisive."""
     return module_name(os.path.basename(path).split(".ko", 1)[0])
+
+
+_QUARANTINED = re.compile(r".+\.dead([1-9][0-9]*)", re.DOTALL)
+
+
+def quarantine_name(name: ModuleName, number: int) -> ModuleName:
+    """What a module is called once its name is released: `NAME.dead1`; a long name is cut to what fits.
+
+    No build makes such a name: it is a C identifier, which has no dot.
+    """
+    suffix = f".dead{number}"
+    kept = name.encode()[: MAX_NAME - len(suffix)].decode(errors="ignore")
+    return ModuleName(kept + suffix)
+
+
+def quarantine_number(name: str) -> int:
+    """The number in such a name; 0: it is none."""
+    match = _QUARANTINED.fullmatch(name)
+    return int(match.group(1)) if match else 0

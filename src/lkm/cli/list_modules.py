@@ -2,7 +2,8 @@
 """What is loaded, with the modules that are stuck marked.
 
 A module that stays in the state `coming` or `going`, or that has a negative count, may be stuck; `permanent`
-is one that has no exit function. `lkm why NAME` says more.
+is one that has no exit function; `quarantined` one that has given its name away (lkm quarantine). `lkm why NAME`
+says more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from lkm.cli.render import styled, table, wants_colour
 from lkm.errors import LkmError, NoLoadableModules
+from lkm.names import quarantine_number
 from lkm.root import Root
 from lkm.system.module_list import ModuleRow, ModuleRows, read_module_rows
 
@@ -53,7 +55,14 @@ def is_suspect(row: ModuleRow) -> bool:
 
 def _as_json(found: ModuleRows) -> dict[str, Any]:
     keys = ("name", "size", "refcnt", "holders", "state", "permanent", "taints", "in_sysfs", "in_proc")
-    modules = [{**{key: getattr(row, key) for key in keys}, "suspect": is_suspect(row)} for row in found.rows]
+    modules = [
+        {
+            **{key: getattr(row, key) for key in keys},
+            "suspect": is_suspect(row),
+            "quarantined": bool(quarantine_number(row.name)),
+        }
+        for row in found.rows
+    ]
     return {"schema": SCHEMA, "modules": modules, "proc_modules_error": found.proc_error}
 
 
@@ -72,13 +81,18 @@ def _as_text(found: ModuleRows, *, colour: bool) -> list[str]:
     ]
     head, *lines = table(rows, header=HEADER, right=(1, 2))
     marked = [
-        styled(line, "red" if is_suspect(row) else "yellow", colour=colour and bool(_mark(row)))
-        for row, line in zip(found.rows, lines)
+        styled(line, _colour(row), colour=colour and bool(_mark(row))) for row, line in zip(found.rows, lines)
     ]
     return [styled(head, "bold", colour=colour), *marked]
 
 
+def _colour(row: ModuleRow) -> str:
+    return "red" if is_suspect(row) and not quarantine_number(row.name) else "yellow"
+
+
 def _mark(row: ModuleRow) -> str:
+    if quarantine_number(row.name):
+        return f"quarantined: lkm why {row.name}"
     if is_suspect(row):
         return f"stuck? lkm why {row.name}"
     return "permanent" if row.permanent else ""

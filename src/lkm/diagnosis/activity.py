@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from lkm.names import ModuleName, module_name
+from lkm.names import ModuleName, module_name, quarantine_name, quarantine_number
 from lkm.system.snapshot import LoadedModule, ModuleState, Snapshot, Task
 
 __all__ = ["Activity", "Role", "activity_of", "waits_for"]
@@ -58,11 +58,11 @@ class Activity(NamedTuple):
 
 def activity_of(snapshot: Snapshot, module: LoadedModule) -> Activity:
     """Sort the snapshot's tasks by what they do with `module`."""
-    roles = ((task, _role(task, module)) for task in snapshot.tasks)
+    roles = ((task, _role(task, module, _subjects(snapshot, task))) for task in snapshot.tasks)
     return Activity(tuple((task, role) for task, role in roles if role is not None))
 
 
-def _role(task: Task, module: LoadedModule) -> Role | None:
+def _role(task: Task, module: LoadedModule, subjects: tuple[ModuleName, ...]) -> Role | None:
     if task.unreadable:
         return _UNREADABLE[module.state]
     inside = task.is_in(module.name)
@@ -74,9 +74,9 @@ def _role(task: Task, module: LoadedModule) -> Role | None:
         certain, perhaps = Role.LOADER, Role.MAYBE_LOADER
     else:
         return Role.INSIDE if inside else None
-    if _subject(task) == module.name or (not task.subject and inside):
+    if subjects == (module.name,) or (not subjects and inside):
         return certain
-    if not task.subject:
+    if not subjects or module.name in subjects:
         return perhaps
     return Role.INSIDE if inside else None
 
@@ -88,6 +88,25 @@ _UNREADABLE = {
     ModuleState.UNFORMED: Role.MAYBE_LOADER,
 }
 """What a task that spins in the kernel may be doing."""
+
+
+def _subjects(snapshot: Snapshot, task: Task) -> tuple[ModuleName, ...]:
+    """What the call of a task can be about: empty where its argument could not be read.
+
+    A quarantine leaves the calls in progress with the old name: they are about the renamed module or about a
+    new one of that name, and the code that they run tells which.
+    """
+    if not task.subject:
+        return ()
+    name = _subject(task)
+    meant = [module.name for module in snapshot.modules if _is_or_was(name, module.name)]
+    running = [each for each in meant if task.is_in(each)]
+    return tuple(running or meant or [name])
+
+
+def _is_or_was(name: ModuleName, now: ModuleName) -> bool:
+    number = quarantine_number(now)
+    return name == now or bool(number and quarantine_name(name, number) == now)
 
 
 def _subject(task: Task) -> ModuleName:

@@ -7,7 +7,8 @@ from lkm.diagnosis.activity import Activity, Role, waits_for
 from lkm.diagnosis.events import event_of
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Holder, HolderKind
 from lkm.diagnosis.references import idle_refcnt
-from lkm.names import ModuleName
+from lkm.diagnosis.way_on import or_quarantine
+from lkm.names import ModuleName, quarantine_number
 from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Snapshot, Task
 
 __all__ = [
@@ -70,6 +71,8 @@ def state_findings(module: LoadedModule, activity: Activity) -> list[Finding]:
         findings.append(_exit_finding(module, activity))
     elif _still_loading(module, activity):
         findings.append(_init_finding(module, activity))
+    if quarantine_number(module.name):
+        findings.append(_quarantined_finding(module))
     if not module.in_sysfs and module.state is not ModuleState.UNFORMED:
         findings.append(
             Finding(
@@ -98,7 +101,8 @@ def _init_finding(module: LoadedModule, activity: Activity) -> Finding:
             FindingCode.INIT_RUNNING,
             f"its init is still running, in {_who(task)}" + ("" if live else ", perhaps"),
             evidence=_stack_lines(task),
-            remedy=f"wait for pid {task.tid}; see what it waits for in /proc/{task.tid}/stack",
+            remedy=f"wait for pid {task.tid}; see what it waits for in /proc/{task.tid}/stack"
+            + or_quarantine(module.name),
             certainty=Certainty.CERTAIN if live else Certainty.POSSIBLE,
             holders=(_task_holder(task),),
         )
@@ -122,18 +126,28 @@ def _exit_finding(module: LoadedModule, activity: Activity) -> Finding:
             f"its removal is in progress, in {_who(task)}" + ("" if live else ", perhaps"),
             evidence=_stack_lines(task),
             remedy=f"make true what it waits for (the top of /proc/{task.tid}/stack); "
-            "while it lives nothing else is sound",
+            "while it lives nothing else is sound" + or_quarantine(module.name),
             certainty=Certainty.CERTAIN if live else Certainty.POSSIBLE,
             holders=(_task_holder(task),),
         )
     return Finding(
         FindingCode.EXIT_DIED,
-        "its exit died, and no live task is in its removal",
+        f"its {'init or ' if quarantine_number(module.name) else ''}exit died, and no live task is in its removal",
         evidence=(
             f"/sys/module/{module.name}/initstate: going",
             "no live task with its removal on the stack",
         ),
         remedy=f"lkm rescue {module.name} removes it without calling its exit again; dmesg has the oops",
+    )
+
+
+def _quarantined_finding(module: LoadedModule) -> Finding:
+    former = module.name.rpartition(".")[0]
+    return Finding(
+        FindingCode.QUARANTINED,
+        f"it is in quarantine: its former name, {former}, and its exports were released, and its memory kept",
+        evidence=(f"its name, {module.name}",),
+        remedy=f"once nothing runs in it and nothing points to it any more, lkm rescue {module.name} frees it",
     )
 
 

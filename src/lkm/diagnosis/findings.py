@@ -33,6 +33,7 @@ class FindingCode(Enum):
     THREAD = "thread"
     MUTEX_HELD = "module-mutex-held"
     NO_SYSFS = "no-sysfs"
+    QUARANTINED = "quarantined"
     POLICY = "policy"
     UNSEEN = "unseen"
 

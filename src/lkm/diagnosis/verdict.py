@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Verdict
+from lkm.diagnosis.way_on import or_quarantine
 from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot, Task
 
 __all__ = ["EDITABLE", "REFUSING", "Decision", "decide", "exit_runs"]
@@ -49,7 +50,9 @@ def decide(snapshot: Snapshot, module: LoadedModule, activity: Activity, finding
     if refusal:
         return refusal
     for finding in _dangling(findings, sound=sound):
-        return Decision(Verdict.CRASH, finding.event, f"{finding.summary}: undo that first")
+        return Decision(
+            Verdict.CRASH, finding.event, f"{finding.summary}: undo that first{or_quarantine(module.name)}"
+        )
     for finding in findings:
         if finding.code in EDITABLE:
             then = "its own exit runs" if sound else "its exit is not called"
@@ -68,14 +71,14 @@ def _runs_on(snapshot: Snapshot, module: LoadedModule, activity: Activity) -> De
         return Decision(
             Verdict.REFUSE,
             f"{task.kind} {task.command} (pid {task.tid}) {_runs(task)}, and would return into freed code",
-            f"make it leave the module, or end pid {task.tid}",
+            f"make it leave the module, or end pid {task.tid}" + or_quarantine(module.name),
         )
     for item in snapshot.registrations:
         if item.module == module.name and item.kind is RegistrationKind.HRTIMER:
             return Decision(
                 Verdict.REFUSE,
                 f"its timer {item.name} is armed: the machine would die as soon as the module is gone",
-                "only the module's own code can cancel it; restart when you can",
+                "only the module's own code can cancel it; restart when you can" + or_quarantine(module.name),
             )
     return None
 

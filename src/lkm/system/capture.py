@@ -53,7 +53,7 @@ __all__ = ["SYMBOLS", "capture", "capture_loads", "capture_modules"]
 
 SYMBOLS = (
     "module_mutex", "mutex_trylock", "mutex_unlock", "copy_from_kernel_nofault", "copy_to_kernel_nofault",
-    "idem_lock", "_raw_spin_trylock", "_raw_spin_unlock", "complete",
+    "idem_lock", "_raw_spin_trylock", "_raw_spin_unlock", "complete", "kobject_rename", "sysfs_rename_link_ns",
 )  # fmt: skip
 """Kernel symbols that a plan may need."""
 

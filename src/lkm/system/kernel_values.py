@@ -68,6 +68,8 @@ class Layout(NamedTuple):
 
     `state` 0, `list` 8, `name` 24; `source_list`, `target_list`, `exit`, `refcnt` are consecutive
     (include/linux/module.h, 3.19 to 7.x). `disagreement` says where sibling and BTF differ; empty: nowhere.
+    Those that only BTF tells are None without it: the counts of exports, its `kobject` (mkobj.kobj), that one's
+    `kobject_name` and `sysfs` directory (sd), and `holders_dir`.
     """
 
     size: int
@@ -77,6 +79,10 @@ class Layout(NamedTuple):
     origin: str
     num_syms: Optional[int] = None
     num_gpl_syms: Optional[int] = None
+    kobject: Optional[int] = None
+    kobject_name: Optional[int] = None
+    sysfs: Optional[int] = None
+    holders_dir: Optional[int] = None
     state: int = 0
     list: int = 8
     name: int = NAME_OFFSET

@@ -28,6 +28,8 @@ from lkm.system.snapshot import Layout, LoadedModule, ModuleState, Proof, RawMod
 __all__ = ["LayoutReading", "prove", "read_layout", "read_raw"]
 
 _MAX_PROOFS = 8
+_WITNESSED = ("size", "init", "exit", "refcnt", "state", "list", "name")
+"""What the sibling and BTF both tell."""
 _MAX_SIZE = 1 << 14
 
 
@@ -93,6 +95,10 @@ def layout_of_types(memory: KernelMemory) -> Layout:
         origin="btf",
         num_syms=optional("num_syms"),
         num_gpl_syms=optional("num_gpl_syms"),
+        kobject=optional("mkobj.kobj"),
+        kobject_name=optional("mkobj.kobj.name"),
+        sysfs=optional("mkobj.kobj.sd"),
+        holders_dir=optional("holders_dir"),
         state=memory.offset("module", "state"),
         list=memory.offset("module", "list"),
         name=memory.offset("module", "name"),
@@ -115,17 +121,13 @@ def _merge(filed: Optional[Layout], typed: Optional[Layout]) -> Optional[Layout]
         return filed or typed
     differences = [
         f"{field}: {getattr(filed, field)} in the sibling, {getattr(typed, field)} in BTF"
-        for field in ("size", "init", "exit", "refcnt", "state", "list", "name")
+        for field in _WITNESSED
         if getattr(filed, field) != getattr(typed, field)
     ]
     if typed.disagreement:
         differences.append(typed.disagreement)
-    return filed._replace(
-        origin="sibling and btf",
-        num_syms=typed.num_syms,
-        num_gpl_syms=typed.num_gpl_syms,
-        disagreement="; ".join(differences),
-    )
+    witness = {field: getattr(filed, field) for field in _WITNESSED}
+    return typed._replace(origin="sibling and btf", disagreement="; ".join(differences), **witness)
 
 
 def read_raw(memory: KernelMemory, layout: Layout, address: int) -> RawModule:
@@ -139,8 +141,8 @@ def read_raw(memory: KernelMemory, layout: Layout, address: int) -> RawModule:
     def number(offset: int, width: int, *, signed: bool = False) -> int:
         return int.from_bytes(data[offset : offset + width], "little", signed=signed)
 
-    def optional(offset: Optional[int]) -> Optional[int]:
-        return None if offset is None else number(offset, 4)
+    def optional(offset: Optional[int], width: int = 4) -> Optional[int]:
+        return None if offset is None else number(offset, width)
 
     name = data[layout.name : layout.name + NAME_SIZE].split(b"\0", 1)[0]
     return RawModule(
@@ -151,7 +153,15 @@ def read_raw(memory: KernelMemory, layout: Layout, address: int) -> RawModule:
         exit=number(layout.exit, 8),
         num_syms=optional(layout.num_syms),
         num_gpl_syms=optional(layout.num_gpl_syms),
+        kobject_name=_kobject_name(memory, optional(layout.kobject_name, 8)),
+        sysfs=optional(layout.sysfs, 8),
+        holders_dir=optional(layout.holders_dir, 8),
     )
+
+
+def _kobject_name(memory: KernelMemory, pointer: Optional[int]) -> Optional[str]:
+    """The name that a kobject points to; "" where it points nowhere, as before its setup and after its end."""
+    return None if pointer is None else memory.text(pointer, "")
 
 
 def prove(
@@ -179,8 +189,9 @@ def _prove_one(root: Root, memory: KernelMemory, layout: Layout, module: LoadedM
 
 
 def _difference(raw: RawModule, module: LoadedModule, shown: Optional[int], state: Optional[str]) -> str:
-    if raw.name != module.name:
-        return f"name {raw.name!r} at {module.address:#x}, expected {module.name!r}"
+    for what, name in (("name", raw.name), ("kobject", raw.kobject_name)):
+        if name is not None and name != module.name:
+            return f"{what} {name!r} at {module.address:#x}, expected {module.name!r}"
     if shown is None or state is None:
         return "it is gone from /sys/module"
     if state == ModuleState.LIVE.value and raw.state != ModuleState.LIVE.number:

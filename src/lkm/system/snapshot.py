@@ -69,7 +69,14 @@ class MemoryRange(NamedTuple):
 
 
 class RawModule(NamedTuple):
-    """Fields of a `struct module` in kernel memory. `refcnt` is the raw atomic: idle LIVE is 1."""
+    """Fields of a `struct module` in kernel memory. `refcnt` is the raw atomic: idle LIVE is 1.
+
+    Only BTF tells where the others are (None: not known):
+    num_syms, num_gpl_syms  how many symbols it exports
+    kobject_name  name of its kobject; "" for one that has none (any more)
+    sysfs         address of its directory in sysfs (mkobj.kobj.sd); 0: there is none (any more)
+    holders_dir   the kobject /sys/module/X/holders
+    """
 
     name: str
     state: int
@@ -78,6 +85,9 @@ class RawModule(NamedTuple):
     exit: Address
     num_syms: Optional[int] = None
     num_gpl_syms: Optional[int] = None
+    kobject_name: Optional[str] = None
+    sysfs: Optional[Address] = None
+    holders_dir: Optional[Address] = None
 
 
 class LoadedModule(NamedTuple):

@@ -65,9 +65,20 @@ def test_json(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
         "in_sysfs": True,
         "in_proc": True,
         "suspect": False,
+        "quarantined": False,
     }
     assert modules["endless"]["permanent"]
     assert [name for name, module in modules.items() if module["suspect"]] == ["stuck", "below"]
+
+
+def test_one_in_quarantine_is_marked(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.module("stuck.dead1", "going", -1)
+    assert run(["list", "--root", tree.root.path]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stuck.dead1 ")]
+    assert line.endswith("quarantined: lkm why stuck.dead1")
+    assert run(["list", "--json", "--root", tree.root.path]) == 0
+    modules = json.loads(capsys.readouterr().out)["modules"]
+    assert [module["name"] for module in modules if module["quarantined"]] == ["stuck.dead1"]
 
 
 def test_proc_modules_that_blocks_is_said(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:

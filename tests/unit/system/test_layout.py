@@ -9,7 +9,7 @@ from typing import Optional
 import pytest
 
 from lkm.names import ModuleName
-from lkm.system.layout import read_layout
+from lkm.system.layout import read_layout, read_raw
 from lkm.system.siblings import find_sibling
 from lkm.system.snapshot import LoadedModule, ModuleState
 from tests.builders import BUILD_ID, VERMAGIC, make_module
@@ -195,6 +195,26 @@ def test_a_proof_at_a_wrong_address_fails(tree: Tree, kernel: FakeKernel) -> Non
     assert "init 0x1234 is no pointer" in details[0]
     assert "name 'good'" in details[1]
     assert "not mapped" in details[2]
+
+
+SYSFS = {"mkobj.kobj": 80, "mkobj.kobj.name": 80, "mkobj.kobj.sd": 128, "holders_dir": 200}
+
+
+@pytest.mark.parametrize(("kobject", "holds"), [("good", True), ("other", False), ("", False)])
+def test_the_kobject_of_a_module_has_its_name(tree: Tree, kobject: str, holds: bool) -> None:
+    kernel = FakeKernel(types(**SYSFS))
+    put_file(tree, "good")
+    module = put_module(kernel, tree, "good", MODULES)
+    kernel.put(MODULES + 80, kernel.text(kobject) if kobject else 0)
+    kernel.put(MODULES + 128, MODULES + 8)
+    kernel.put(MODULES + 200, MODULES + 16)
+    layout = read_layout(tree.root, kernel.memory(), [module]).layout
+    assert layout is not None
+    assert (layout.kobject, layout.kobject_name, layout.sysfs, layout.holders_dir) == (80, 80, 128, 200)
+    raw = read_raw(kernel.memory(), layout, MODULES)
+    assert (raw.kobject_name, raw.sysfs, raw.holders_dir) == (kobject, MODULES + 8, MODULES + 16)
+    assert [proof.holds for proof in layout.proofs] == [holds]
+    assert holds or f"kobject {kobject!r}" in layout.proofs[0].detail
 
 
 def test_a_module_that_vanishes_proves_nothing(tree: Tree, kernel: FakeKernel) -> None:

@@ -21,7 +21,7 @@ from lkm.system.snapshot import Registration, RegistrationKind
 __all__ = ["read_hrtimers"]
 
 _PATH = "/proc/timer_list"
-_TIMER = re.compile(r"^ *#\d+: *(?:<[^>]*>|\S+), *(\S+?)(?: \[(\w+)\])?, *S:", re.MULTILINE)
+_TIMER = re.compile(r"^ *#\d+: *(?:<[^>]*>|\S+), *(\S+?)(?: \[([^\]\s]+)\])?, *S:", re.MULTILINE)
 
 
 def read_hrtimers(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:

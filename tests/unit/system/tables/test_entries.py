@@ -232,6 +232,14 @@ def test_a_congestion_control_stands_for_users_that_nothing_counts(kernel: FakeK
     ]
 
 
+def test_the_timer_of_a_module_in_quarantine_is_seen(kernel: FakeKernel, tree: Tree) -> None:
+    """Its name has a dot; removed with the timer armed, it would take the machine with it."""
+    tree.write("/proc/timer_list", " #0: <0000000012345678>, left_tick [demo.dead1], S:01\n")
+    renamed = MODULES_GIVEN[0]._replace(name=module_name("demo.dead1"))
+    items = read_hrtimers(tree.root, kernel.memory(), Owners([renamed]))
+    assert [(item.name, item.module) for item in items] == [("left_tick", "demo.dead1")]
+
+
 def test_timers_by_module_by_address_and_by_symbol(kernel: FakeKernel, tree: Tree) -> None:
     tree.write(
         "/proc/timer_list",
