@@ -32,6 +32,7 @@ COMMANDS = {
     "why": Command("lkm.cli.why", "why a module cannot be unloaded: blockers, evidence, remedy, verdict"),
     "rescue": Command("lkm.cli.rescue", "get a stuck module out without a reboot: plan, gate, edits, proof"),
     "heal": Command("lkm.cli.heal", "repair what a load that died left in the kernel's table of loads"),
+    "quarantine": Command("lkm.cli.quarantine", "release a stuck module's name and keep its memory"),
     "snapshot": Command("lkm.cli.snapshot", "record what a diagnosis needs, to be read elsewhere"),
     "lab": Command("lkm.cli.lab", "disposable virtual machines with real kernels"),
 }

@@ -21,7 +21,7 @@ from lkm.cli.signing import add_signing_options, read_signer
 from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
 from lkm.errors import UsageError
-from lkm.names import module_name
+from lkm.names import ModuleName, module_name
 from lkm.rescue.plan import Plan, StepKind
 from lkm.rescue.record import default_record_path
 from lkm.rescue.request import Request, parse_call
@@ -29,7 +29,7 @@ from lkm.rescue.rescue import plan_only, rescue
 from lkm.rescue.result import Options, Outcome, RescueResult
 from lkm.root import Root
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "exit_code", "read_plan", "render_result", "result_as_object", "run"]
 
 SCHEMA = "lkm.rescue/1"
 
@@ -70,13 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     options = Options(
         request=_request(arguments),
         force=arguments.force,
-        recorded=_read_plan(arguments.plan) if arguments.plan else None,
+        recorded=read_plan(arguments.plan, name) if arguments.plan else None,
         record=arguments.record or default_record_path(name),
         exit_seconds=arguments.exit_wait,
         signer=read_signer(arguments, Root.live()),
     )
-    if options.recorded is not None and options.recorded.module != name:
-        raise UsageError(f"{arguments.plan} is a plan for {options.recorded.module}, not for {name}")
     progress = ScanProgress()
     options = options._replace(progress=progress)
     try:
@@ -84,10 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         progress.end()
     if arguments.json:
-        print(json.dumps(_as_object(result), indent=1))
+        print(json.dumps(result_as_object(result, schema=SCHEMA), indent=1))
     else:
-        print("\n".join(_render(result, colour=wants_colour(sys.stdout))))
-    return _exit_code(result)
+        print("\n".join(render_result(result, colour=wants_colour(sys.stdout))))
+    return exit_code(result)
 
 
 def _request(arguments: argparse.Namespace) -> Request:
@@ -102,7 +100,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     return request
 
 
-def _exit_code(result: RescueResult) -> int:
+def exit_code(result: RescueResult) -> int:
+    """0: done, 1: it failed, 3: refused, 4: refused, and root would help."""
     if result.outcome.ok:
         return 0
     if result.outcome is Outcome.REFUSED:
@@ -110,13 +109,21 @@ def _exit_code(result: RescueResult) -> int:
     return 1
 
 
-def _read_plan(path: str) -> Plan:
-    return Plan.from_json(read_named_file(path, remedy="make a plan with --dry-run --json"), name=path)
+def read_plan(path: str, module: ModuleName, *, quarantine: bool = False) -> Plan:
+    """A recorded plan for `module`. UsageError for a plan for another one, or of another kind."""
+    plan = Plan.from_json(read_named_file(path, remedy="make a plan with --dry-run --json"), name=path)
+    if plan.module != module:
+        raise UsageError(f"{path} is a plan for {plan.module}, not for {module}")
+    if plan.request.quarantine is not quarantine:
+        command = "quarantine" if plan.request.quarantine else "rescue"
+        raise UsageError(f"{path} is a plan of lkm {command}", remedy=f"lkm {command} {module} --plan {path}")
+    return plan
 
 
-def _as_object(result: RescueResult) -> dict[str, Any]:
+def result_as_object(result: RescueResult, *, schema: str) -> dict[str, Any]:
+    """The JSON object of a rescue, or of what is done as one."""
     return {
-        "schema": SCHEMA,
+        "schema": schema,
         "module": result.module,
         "outcome": result.outcome.value,
         "reason": result.reason,
@@ -133,7 +140,8 @@ def _as_object(result: RescueResult) -> dict[str, Any]:
     }
 
 
-def _render(result: RescueResult, *, colour: bool) -> list[str]:
+def render_result(result: RescueResult, *, colour: bool) -> list[str]:
+    """What was found, planned, done and proved, as lines of text."""
     lines = []
     before = result.before
     if before.state is not None:

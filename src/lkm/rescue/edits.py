@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from lkm.names import ModuleName
 from lkm.rescue.plan import Edit, EditKind
 from lkm.system.snapshot import Layout, ModuleState, RawModule
 
@@ -36,6 +37,11 @@ class Editor:
         """The state is what it was."""
         return _edit("state", self._at(self._layout.state), 4, self._raw.state, self._raw.state)
 
+    def sysfs(self) -> Edit:
+        """Its directory in sysfs is what it was."""
+        sysfs = self._raw.sysfs or 0
+        return _edit("mkobj.kobj.sd", self._at(self._layout.sysfs or 0), 8, sysfs, sysfs)
+
     def hide_exports(self) -> list[Edit]:
         """Nobody finds its exports any more."""
         layout, raw = self._layout, self._raw
@@ -46,6 +52,13 @@ class Editor:
         return [
             _edit(field, self._at(offset), 4, value, 0) for field, offset, value in counts if offset and value
         ]
+
+    def rename(self, name: ModuleName) -> list[Edit]:
+        """Its name becomes `name`, which is as long or longer: in words from the first on, so that it is a name
+        at every moment. (What is behind the NUL of a name is zero, as the module's file has it.)"""
+        start = self._at(self._layout.name)
+        old, new = _words(self._raw.name), _words(name)
+        return [_edit(_word(at), start + at, 8, old.get(at, 0), value) for at, value in new.items()]
 
     def clear_init(self) -> list[Edit]:
         """It has no init."""

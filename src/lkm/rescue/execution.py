@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from lkm.diagnosis.diagnose import diagnose
+from lkm.diagnosis.way_on import or_quarantine
 from lkm.errors import LkmError
 from lkm.names import ModuleName, module_name
 from lkm.rescue.execute import HelperFailure, Removal, RemovalOutcome, execute_removal, execute_step
@@ -20,7 +22,7 @@ from lkm.rescue.heal import Healing, HealOutcome, execute_healing
 from lkm.rescue.look import look
 from lkm.rescue.plan import Plan, Step, StepKind
 from lkm.rescue.planner import plan_rescue
-from lkm.rescue.proof import Check, prove_gone
+from lkm.rescue.proof import Check, prove_gone, prove_quarantined
 from lkm.rescue.request import Request
 from lkm.rescue.result import Options, Outcome, RescueResult
 from lkm.rescue.signing import Signer
@@ -46,6 +48,7 @@ class _Ending(NamedTuple):
     remedy: str = ""
     proof: tuple[Check, ...] = ()
     after: Optional[Snapshot] = None
+    module: Optional[ModuleName] = None  # what it is called now, where that has changed
 
 
 def help_patiently(
@@ -85,7 +88,7 @@ class Execution:
             reason=ending.reason,
             remedy=ending.remedy,
             proof=ending.proof,
-            after=diagnose(ending.after or capture(self._root), result.module),
+            after=diagnose(ending.after or capture(self._root), ending.module or result.module),
             kernel_messages=tuple(self._messages),
             later_plans=tuple(self._later),
             heal=self._healing,
@@ -140,6 +143,8 @@ class Execution:
     def _run_step(self, plan: Plan, step: Step) -> _Ending | None:
         if step.kind is StepKind.CLEAN_UP:
             return self._clean_up(plan, step)
+        if step.kind is StepKind.QUARANTINE:
+            return self._quarantine(plan, step)
         return self._remove(plan, step)
 
     def _remove(self, plan: Plan, step: Step) -> _Ending | None:
@@ -185,6 +190,16 @@ class Execution:
         reason = f"{step.module}: {failure.reason}; {left}"
         return _Ending(Outcome.STOPPED, reason, f"see dmesg and lkm why {step.module}, before anything else")
 
+    def _quarantine(self, plan: Plan, step: Step) -> _Ending | None:
+        """The name's release; None when all is done."""
+        failure = help_patiently(plan, step, signer=self._options.signer)
+        if failure is None:
+            return None
+        reason = f"{step.module}: {failure.reason}"
+        if failure.outcome is HelperOutcome.BLOCKS:
+            return _Ending(Outcome.STOPPED, reason, f"see /proc/{failure.pid}/stack")
+        return _Ending(Outcome.FAILED, reason, "look again, and make a new plan")
+
     def _bury(self, helper: ModuleName) -> str:
         """A helper that died in a call is a module whose init died: it is got out as any other."""
         try:
@@ -211,29 +226,53 @@ class Execution:
         return plan, next(refusals(snapshot, plan, force=self._options.force), None)
 
     def _prove(self) -> _Ending:
+        if self._plan.target.kind is StepKind.QUARANTINE:
+            return self._prove_quarantine(self._plan.target)
         after = capture_modules(self._root)
         if after.module(self._plan.module) is not None:
             after = capture(self._root)
         self._collect()
         lines = [line.text for line in self._messages[self._explained :]]
         proof = prove_gone(after, self._plan.module, lines, unread=self._tail.note)
-        for check in proof:
-            if not check.holds:
-                reason = f"not proved: {check.what}: {check.detail}"
-                return _Ending(Outcome.FAILED, reason, "see dmesg", proof, after)
+        failed = _unproved(proof)
+        if failed:
+            return _Ending(Outcome.FAILED, failed, "see dmesg", proof, after)
         edited = self._plan.needs_helper or bool(self._later)
         outcome = Outcome.RESCUED if edited else Outcome.REMOVED
-        reason, remedy = "the module is gone and its name is free", ""
-        healing = self._healing
-        if healing and healing.outcome is HealOutcome.HEALED:
-            reason += ", and the entry of its load is out of idem_hash"
-        elif healing:
-            reason += f"; idem_hash is not healed: {healing.reason}"
-            remedy = "lkm heal tries again; do not load its file before"
-        return _Ending(outcome, reason, remedy, proof, after)
+        ending = _Ending(outcome, "the module is gone and its name is free", "", proof, after)
+        return _with_healing(ending, self._healing)
+
+    def _prove_quarantine(self, step: Step) -> _Ending:
+        after = capture(self._root)
+        self._collect()
+        proof = prove_quarantined(after, step, [line.text for line in self._messages], unread=self._tail.note)
+        failed = _unproved(proof)
+        if failed:
+            return _Ending(Outcome.FAILED, failed, f"lkm why {step.new_name}", proof, after, step.new_name)
+        reason = f"the name is free; what had it is called {step.new_name} now, and keeps its memory"
+        ending = _Ending(Outcome.QUARANTINED, reason, step.remedy, proof, after, step.new_name)
+        return _with_healing(ending, self._healing)
 
     def _collect(self) -> None:
         self._messages += self._tail.read_new()
+
+
+def _with_healing(ending: _Ending, healing: Healing | None) -> _Ending:
+    """The ending, with what came of the entry of a load that died."""
+    if healing is None:
+        return ending
+    if healing.outcome is HealOutcome.HEALED:
+        return ending._replace(reason=f"{ending.reason}, and the entry of its load is out of idem_hash")
+    return ending._replace(
+        reason=f"{ending.reason}; idem_hash is not healed: {healing.reason}",
+        remedy="lkm heal tries again; do not load its file before",
+    )
+
+
+def _unproved(proof: Iterable[Check]) -> str:
+    """The first check that does not hold, in words; "" where all do."""
+    failed = next((check for check in proof if not check.holds), None)
+    return f"not proved: {failed.what}: {failed.detail}" if failed else ""
 
 
 def _unfinished(step: Step, removal: Removal) -> _Ending:
@@ -241,7 +280,8 @@ def _unfinished(step: Step, removal: Removal) -> _Ending:
         return _Ending(
             Outcome.STOPPED,
             f"the exit of {step.module} blocks (pid {removal.pid}): nothing is sound while it lives",
-            f"make true what it waits for (/proc/{removal.pid}/stack); then the module goes by itself",
+            f"make true what it waits for (/proc/{removal.pid}/stack); then the module goes by itself"
+            + or_quarantine(step.module),
         )
     text = os.strerror(removal.errno)
     if removal.errno == errno.ENOENT:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lkm.diagnosis.findings import Verdict
 from lkm.diagnosis.verdict import REFUSING
+from lkm.diagnosis.way_on import or_quarantine
 from lkm.rescue.complete import needed_symbols
 from lkm.rescue.helper import MACHINES
 from lkm.rescue.plan import Plan, Step, StepKind
@@ -57,7 +58,7 @@ def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
         elif step.verdict is Verdict.CRASH and not force:
             yield Refusal(
                 f"{step.module}: after its removal {step.reason}",
-                "take it away first, or accept that with --force",
+                "take it away first, or accept that with --force" + or_quarantine(step.module),
             )
 
 

@@ -22,12 +22,12 @@ def look(root: Root, options: Options, name: ModuleName, request: Request) -> Sn
     """A snapshot to plan the removal of `name` from, with the symbols that the request names resolved.
 
     Kernel memory is searched for pointers into each module that would be removed, unless it is refused already:
-    then none is removed.
+    then none is removed; nor is one in quarantine.
     """
     snapshot = with_signer(capture(root, symbols=request.symbols), options.signer)
     if snapshot.module(name) is None or snapshot.policy.loadable is False:
         return snapshot
     plan = plan_rescue(snapshot, name, request)
-    if plan.verdict is Verdict.REFUSE:
+    if plan.verdict is Verdict.REFUSE or request.quarantine:
         return snapshot
     return with_scans(root, snapshot, [step.module for step in plan.steps], progress=options.progress)

@@ -104,6 +104,7 @@ class Step(NamedTuple):
 
     `findings` are the codes of its diagnosis, `exit_runs` whether a removal calls its own exit. The helper
     compares all that `edits` expect, makes the calls of `before`, the writes, and the calls of `after`.
+    `new_name` is what the module is called after a quarantine.
     """
 
     module: ModuleName
@@ -118,6 +119,7 @@ class Step(NamedTuple):
     lock: Lock = Lock.MODULE_MUTEX
     before: tuple[Call, ...] = ()
     after: tuple[Call, ...] = ()
+    new_name: Optional[ModuleName] = None
 
     @property
     def needs_helper(self) -> bool:

@@ -23,6 +23,7 @@ from lkm.rescue.complete import complete_plan
 from lkm.rescue.edits import IDLE_RAW, Editor
 from lkm.rescue.heal_plan import plan_healing_after
 from lkm.rescue.plan import Edit, Plan, Step
+from lkm.rescue.quarantine import plan_quarantine
 from lkm.rescue.request import Request
 from lkm.system.snapshot import Layout, LoadedModule, ModuleState, Snapshot
 
@@ -30,10 +31,13 @@ __all__ = ["plan_rescue"]
 
 
 def plan_rescue(snapshot: Snapshot, name: ModuleName, request: Request = Request()) -> Plan:  # noqa: B008
-    """The plan to remove `name`, with what else is asked for. LkmError if it is not loaded.
+    """The plan to remove `name`, with what else is asked for, or to put it in quarantine. LkmError if it is not
+    loaded.
 
     A plan is made for every verdict; the gate decides whether it may be executed.
     """
+    if request.quarantine:
+        return plan_quarantine(snapshot, name, request)
     order = removal_order(snapshot, name) if request.with_dependents else [name]
     steps: list[Step] = []
     state = snapshot

@@ -23,9 +23,9 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 STATE_DIR = "/var/lib/lkm"
 
 
-def default_record_path(module: ModuleName) -> str:
-    """A new file in the state directory: `$LKM_STATE_DIR`, else /var/lib/lkm."""
-    return _new_path(f"rescue-{module}")
+def default_record_path(module: ModuleName, *, what: str = "rescue") -> str:
+    """A new file in the state directory: `$LKM_STATE_DIR`, else /var/lib/lkm. Its name begins with `what` is done."""
+    return _new_path(f"{what}-{module}")
 
 
 def default_heal_record_path() -> str:

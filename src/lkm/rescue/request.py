@@ -52,16 +52,18 @@ class CallRequest(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a plan is to contain beside the removal.
+    """What a plan is to contain beside the removal, or in its place.
 
     with_dependents  remove the modules that use it first
     calls            clean-up calls, as text, made in this order before the removal
     run_exit         call the module's own exit, where its removal would not
+    quarantine       release the name and keep the memory, in place of the removal
     """
 
     with_dependents: bool = False
     calls: tuple[str, ...] = ()
     run_exit: bool = False
+    quarantine: bool = False
 
     @property
     def parsed_calls(self) -> tuple[CallRequest, ...]:

@@ -36,21 +36,23 @@ def plan_only(root: Root, name: ModuleName, options: Options) -> RescueResult:
 
 
 def rescue(root: Root, name: ModuleName, options: Options) -> RescueResult:
-    """Get the module out. Whatever happens, the result says what was done and what the state is."""
+    """Get the module out, or do what is requested in place of that. Whatever happens, the result says what was
+    done and what the state is."""
     result, before = _prepare(root, name, options)
     if result.outcome is not Outcome.PLANNED or result.plan is None:
         return result
     plan = result.plan
     record = Record(options.record, plan, before) if options.record else None
+    what = "quarantine" if plan.request.quarantine else "rescue"
     _log_line(
-        f"rescue of {name} begins: verdict {plan.verdict.value}, record {record.path if record else 'none'}"
+        f"{what} of {name} begins: verdict {plan.verdict.value}, record {record.path if record else 'none'}"
     )
     with KmsgTail(root) as tail:
         ended = Execution(root, plan, options, tail).run(result)
     if record:
         record.complete(ended.outcome.value, detail=_record_detail(ended))
         ended = ended._replace(record=record.path)
-    _log_line(f"rescue of {name} ended: {ended.outcome.value}: {ended.reason}")
+    _log_line(f"{what} of {name} ended: {ended.outcome.value}: {ended.reason}")
     return ended
 
 

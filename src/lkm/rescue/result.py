@@ -26,6 +26,7 @@ class Outcome(Enum):
     PLANNED = "planned"  # nothing was done, on request; the plan would be executed
     RESCUED = "rescued"  # edits, removal, and proved
     REMOVED = "removed"  # plain removal was sound
+    QUARANTINED = "quarantined"  # as asked: the name is released and the memory stays, and proved
     NOT_LOADED = "not-loaded"
     REFUSED = "refused"  # nothing was written
     STOPPED = "stopped"  # begun, and then refused: something blocks, or it died and something dangles
@@ -34,7 +35,7 @@ class Outcome(Enum):
     @property
     def ok(self) -> bool:
         """Whether what was asked for was done."""
-        return self in (Outcome.PLANNED, Outcome.RESCUED, Outcome.REMOVED)
+        return self in (Outcome.PLANNED, Outcome.RESCUED, Outcome.REMOVED, Outcome.QUARANTINED)
 
 
 class Options(NamedTuple):

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""Snapshot → Plan of a quarantine: the name is released, the memory stays. Pure.
+
+    1. kobject_rename         /sys/module/X becomes /sys/module/X.dead1
+    2. sysfs_rename_link_ns   its links in the holders/ of the modules that it uses, likewise
+    3. num_syms, num_gpl_syms = 0: nobody finds its exports any more (find_symbol), nor trips over them
+       (verify_exported_symbols)
+    4. name = "X.dead1" (find_module)
+    5. where init died: refcnt - 2, state = GOING, so that nobody takes a reference (try_module_get)
+
+All that the kernel does with the module later goes by its address, or by its new name: free_module,
+mod_sysfs_teardown, del_usage_links, mod_kobject_put, module_remove_driver (5.10 to 7.3). So an exit, or an init,
+that comes back ends as it would have. kobject_del instead of the first step would end in a NULL pointer then.
+
+The first step can fail, and is the first: then nothing is done. It must not meet a kobject that is being taken
+apart (its sysfs directory is gone, and kernfs_get_parent follows that pointer): `sysfs` is checked right before
+it, and a task in the load or the removal must be asleep in the module's own code.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from lkm.diagnosis.activity import Activity, Role, activity_of
+from lkm.diagnosis.diagnose import diagnose
+from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
+from lkm.diagnosis.policy import edit_policy_findings
+from lkm.diagnosis.verdict import Decision
+from lkm.errors import LkmError
+from lkm.names import ModuleName, quarantine_name, quarantine_number
+from lkm.rescue.complete import complete_plan
+from lkm.rescue.edits import Editor
+from lkm.rescue.heal_plan import plan_healing_after
+from lkm.rescue.plan import Argument, Call, Edit, Plan, Step, StepKind
+from lkm.rescue.request import Request
+from lkm.system.snapshot import Layout, LoadedModule, ModuleState, RawModule, Reader, Snapshot, Task
+
+__all__ = ["free_name", "plan_quarantine"]
+
+REFUSING = (
+    FindingCode.POLICY, FindingCode.MUTEX_HELD, FindingCode.UNFORMED, FindingCode.NO_SYSFS, FindingCode.ASYNC_STUCK,
+)  # fmt: skip
+"""What stands in the way here too, in the order in which it is best told."""
+
+SEEN = (Reader.TASKS, Reader.STACKS)
+"""What must have been read: a live loader or remover is told from a dead one by its stack alone."""
+
+LAYOUT = ("kobject", "kobject_name", "sysfs", "holders_dir", "num_syms")
+"""What only BTF tells."""
+
+RAW_BASE = 2
+"""Raw count of an idle COMING module; that of a GOING one is 0."""
+
+
+def plan_quarantine(snapshot: Snapshot, name: ModuleName, request: Request) -> Plan:
+    """The plan to release `name` and keep its memory. LkmError if it is not loaded.
+
+    A plan is made whatever stands in the way; then its verdict is `refuse`.
+    """
+    module = snapshot.module(name)
+    if module is None:
+        raise LkmError(f"{name} is not loaded", remedy="lkm list shows what is")
+    step = _plan_step(snapshot, module)
+    kept = [f"{item.kind.value} {item.name}" for item in snapshot.registrations if item.module == name]
+    healing, warnings = plan_healing_after(snapshot, [step])
+    if kept and step.verdict is not Verdict.REFUSE:
+        warnings.append(
+            f"what it has registered stays its own, and a build that registers the same fails: {', '.join(kept)}"
+        )
+    return complete_plan(snapshot, name, [step, *healing], request, warnings=warnings)
+
+
+def free_name(snapshot: Snapshot, name: ModuleName) -> ModuleName:
+    """`NAME.dead1`, or the first number that no module has."""
+    taken = {module.name for module in snapshot.modules} | set(snapshot.builtin)
+    number = 1
+    while quarantine_name(name, number) in taken:
+        number += 1
+    return quarantine_name(name, number)
+
+
+def _plan_step(snapshot: Snapshot, module: LoadedModule) -> Step:
+    diagnosis = diagnose(snapshot, module.name)
+    activity = activity_of(snapshot, module)
+    new = free_name(snapshot, module.name)
+    decision = _obstacle(snapshot, module, diagnosis, activity) or Decision(
+        Verdict.LEAKS,
+        f"its name, its sysfs entry and its exports are released, its memory stays: it is called {new} then",
+        _later(diagnosis, new),
+    )
+    step = Step(
+        module=module.name,
+        address=module.address,
+        findings=tuple(dict.fromkeys(finding.code.value for finding in diagnosis.findings)),
+        verdict=decision.verdict,
+        reason=decision.reason,
+        remedy=decision.remedy,
+        exit_runs=False,
+        kind=StepKind.QUARANTINE,
+        new_name=new,
+    )
+    layout, raw = snapshot.layout, module.raw
+    if decision.verdict is Verdict.REFUSE or layout is None or raw is None or not module.address:
+        return step
+    dead = diagnosis.has(FindingCode.INIT_DIED)
+    return step._replace(
+        edits=_edits(Editor(module.address, layout, raw), new, raw, dead=dead),
+        before=_calls(snapshot, module, layout, new),
+    )
+
+
+def _later(diagnosis: Diagnosis, new: ModuleName) -> str:
+    if diagnosis.has(FindingCode.EXIT_RUNNING, FindingCode.INIT_RUNNING):
+        return f"should what it waits for come, {new} goes on and ends as it would have"
+    return f"lkm why {new} tells when its memory can be freed, and lkm rescue {new} frees it then"
+
+
+def _obstacle(
+    snapshot: Snapshot, module: LoadedModule, diagnosis: Diagnosis, activity: Activity
+) -> Optional[Decision]:
+    """Why it cannot be done, or need not; None where it can."""
+    findings = [*edit_policy_findings(snapshot.policy), *diagnosis.findings]
+    for code in REFUSING:
+        for finding in findings:
+            if finding.code is code:
+                return Decision(Verdict.REFUSE, finding.summary, finding.remedy)
+    if quarantine_number(module.name):
+        return Decision(Verdict.REFUSE, "it is in quarantine", f"lkm why {module.name}")
+    if diagnosis.verdict is Verdict.REMOVABLE:
+        return Decision(Verdict.REFUSE, "plain removal is sound", f"lkm unload {module.name}")
+    for unread in snapshot.unread:
+        if unread.reader in SEEN:
+            return Decision(
+                Verdict.REFUSE,
+                f"whether a task is at work in it was not seen ({unread.reader.value}: {unread.why})",
+                "look again as root, when the machine is less busy",
+            )
+    return _at_work(module, activity) or _unknown(snapshot, module)
+
+
+def _at_work(module: LoadedModule, activity: Activity) -> Optional[Decision]:
+    """A task in its load or removal: sound while it sleeps in the module's own code, for there it has no use of
+    the name; elsewhere it may be about to make the sysfs entry, or to take it apart."""
+    certain = activity.by(Role.LOADER, Role.REMOVER)
+    others = activity.by(Role.MAYBE_LOADER, Role.MAYBE_REMOVER)
+    if module.state is ModuleState.GOING:
+        others += activity.by(Role.WAITER)
+    for task in (*certain, *others):
+        if task in others or not _sleeps_in(task, module.name):
+            return Decision(
+                Verdict.REFUSE,
+                f"{task.command} (pid {task.tid}) is at its load or removal, and not asleep in the module's own code",
+                f"look again in a moment; /proc/{task.tid}/stack shows where it is",
+            )
+    return None
+
+
+def _sleeps_in(task: Task, name: ModuleName) -> bool:
+    return task.is_in(name) and task.state in "SD" and not task.has_frame("free_module")
+
+
+def _unknown(snapshot: Snapshot, module: LoadedModule) -> Optional[Decision]:
+    """What memory does not tell. (Without a layout or a struct module at all, the gate says why.)"""
+    layout, raw = snapshot.layout, module.raw
+    if layout is None or raw is None:
+        return None
+    missing = [field for field in LAYOUT if getattr(layout, field) is None]
+    if missing:
+        return Decision(
+            Verdict.REFUSE,
+            f"it is not known where this kernel's struct module has {', '.join(missing)}",
+            "a kernel with BTF (CONFIG_DEBUG_INFO_BTF) tells that",
+        )
+    if raw.kobject_name != module.name or not raw.sysfs:
+        return Decision(
+            Verdict.REFUSE,
+            f"its kobject is not that of /sys/module/{module.name} ({raw.kobject_name!r})",
+            "it is being made or taken apart: look again",
+        )
+    for used in _uses(snapshot, module.name):
+        if not used.raw or not used.raw.holders_dir:
+            return Decision(
+                Verdict.REFUSE,
+                f"the holders directory of {used.name}, which it uses, is not found in memory",
+                f"look again; lkm why {used.name}",
+            )
+    return None
+
+
+def _uses(snapshot: Snapshot, name: ModuleName) -> list[LoadedModule]:
+    """The modules that it uses: those which have it in their holders/."""
+    return [module for module in snapshot.modules if name in module.holders]
+
+
+def _calls(snapshot: Snapshot, module: LoadedModule, layout: Layout, new: ModuleName) -> tuple[Call, ...]:
+    kobject = Argument(module.address + (layout.kobject or 0), shown=f"/sys/module/{module.name}")
+    old_text, new_text = Argument(text=module.name), Argument(text=new)
+    links = [
+        Call(
+            "sysfs_rename_link_ns",
+            snapshot.symbols.get("sysfs_rename_link_ns", 0),
+            (
+                Argument(used.raw.holders_dir or 0, shown=f"/sys/module/{used.name}/holders"),
+                kobject,
+                old_text,
+                new_text,
+                Argument(0),
+            ),
+        )
+        for used in _uses(snapshot, module.name)
+        if used.raw
+    ]
+    rename = Call(
+        "kobject_rename",
+        snapshot.symbols.get("kobject_rename", 0),
+        (kobject, new_text),
+        must_return_zero=True,
+    )
+    return (rename, *links)
+
+
+def _edits(edit: Editor, new: ModuleName, raw: RawModule, *, dead: bool) -> tuple[Edit, ...]:
+    """`dead`: its init died, and nobody but the loader that is gone takes it out of COMING."""
+    writes = [*edit.hide_exports(), *edit.rename(new)]
+    if dead and raw.refcnt >= RAW_BASE:
+        writes.append(edit.change_refcnt(raw.refcnt - RAW_BASE))
+    if dead:
+        writes.append(edit.change_state(ModuleState.GOING))
+    state = [] if dead else [edit.state()]
+    return (*state, edit.sysfs(), *writes)
