@@ -34,6 +34,7 @@ CHOSEN = (
     "no exit: none_exit", "held by an open file", "1 references leaked", "a count below zero", "its timer is armed",
     "test_edits_are_made", "test_a_dry_run", "test_what_a_dead_init_left_behind", "module files of another build",
     "test_a_rescue_ends_with_a_heal[7.3]",
+    "test_kernels_without_headers[False-6.18",
 )  # fmt: skip
 """What runs on the others by default: one of each kind of rescue and refusal."""
 
