@@ -72,7 +72,12 @@ REMOVED_BY_NOBODY = frozenset({"put_too_many", "async_dead"})
 FIRST = ("provider", "slow_provider", "symbol_waiter")
 """Before what depends on them; and the waiter while nobody has its symbol, or it would wait for half a minute."""
 
-ARGUMENTS = {"slow_init": ("seconds=0",), "slow_provider": ("seconds=0",), "absurd_count": ("count=7000",)}
+ARGUMENTS = {
+    "late_oops": ("seconds=1",),
+    "slow_init": ("seconds=0",),
+    "slow_provider": ("seconds=0",),
+    "absurd_count": ("count=7000",),
+}
 
 _LEFT = (
     "left_fs", "left_holder", "left_misc", "left_misc_no_owner", "left_chrdev", "left_proc", "left_debugfs",

@@ -114,6 +114,21 @@ def slow_init(target: Target) -> Module:
     )
 
 
+def late_oops(target: Target) -> Module:
+    draft = Draft("late_oops", target)
+    return draft.module(
+        "Stuck: init sleeps, then dies in an oops",
+        (
+            draft.say("sleeps %u s", Load(At("seconds"))),
+            call("msleep", sleep_seconds("seconds")),
+            Oops(),
+        ),
+        (draft.say("unloaded"),),
+        objects=(word("seconds", 5),),
+        parameters=(number("seconds", "how long init sleeps (default 5); no signal ends it"),),
+    )
+
+
 def dead_dependent(target: Target) -> Module:
     draft = Draft("dead_dependent", target)
     return draft.module(
@@ -151,5 +166,5 @@ def _answer(draft: Draft, function: str) -> Block:
 
 FAULTS = (
     bug_mod1, bug_mod2, none_exit, kerneloops, createoops, positive_init, one_shot, failing_init, slow_init,
-    dead_dependent, dead_provider, symbol_waiter,
+    late_oops, dead_dependent, dead_provider, symbol_waiter,
 )  # fmt: skip
