@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError, NeedsRoot
-from lkm.formats.notes import parse_notes
+from lkm.formats.notes import Note, parse_notes
 from lkm.formats.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from lkm.root import Root
 from lkm.system.files import read_text
@@ -27,6 +27,7 @@ _HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
 _PROGRAM = struct.Struct("<IIQQQQQQ")
 _PT_LOAD = 1
 _PT_NOTE = 4
+_NT_TASKSTRUCT = 4
 _NOWHERE = (1 << 64) - 1
 _MAX_NOTES = 1 << 20
 _MAX_SEGMENTS = 4096
@@ -101,13 +102,19 @@ class Kcore:
 
     def vmcoreinfo(self) -> Vmcoreinfo:
         """What the kernel tells of itself; empty where the file has no such note (before 4.19)."""
+        notes = (note.descriptor for note in self._notes() if note.owner == "VMCOREINFO")
+        return parse_vmcoreinfo(next(notes, b""))
+
+    def own_task(self) -> bytes:
+        """The struct task_struct of the thread that asks, as the file's note NT_TASKSTRUCT has it; else empty."""
+        notes = (note for note in self._notes() if note.owner == "CORE" and note.type == _NT_TASKSTRUCT)
+        return next((note.descriptor for note in notes), b"")
+
+    def _notes(self) -> Iterator[Note]:
         data = os.pread(self._handle, min(_HEADER.size + _MAX_SEGMENTS * _PROGRAM.size, 1 << 20), 0)
         for kind, offset, _, _, size in _headers(data, "/proc/kcore"):
             if kind == _PT_NOTE:
-                for note in parse_notes(os.pread(self._handle, min(size, _MAX_NOTES), offset)):
-                    if note.owner == "VMCOREINFO":
-                        return parse_vmcoreinfo(note.descriptor)
-        return parse_vmcoreinfo(b"")
+                yield from parse_notes(os.pread(self._handle, min(size, _MAX_NOTES), offset))
 
     def read_into(self, view: memoryview, segment: Segment, start: int) -> None:
         """Fill `view` with the memory at `start`, which lies in `segment`. Raises `KcoreError`."""

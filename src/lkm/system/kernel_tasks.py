@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
+from lkm.system.kcore import KcoreError
 from lkm.system.memory import KernelMemory
 
 __all__ = ["KernelTask", "find_task", "process_addresses", "read_task", "thread_addresses"]
 
 _MAX_PROCESSES = 1 << 18
 _MAX_THREADS = 1 << 16
+_MAX_PARENTS = 1 << 12
 _COMM = 16
 _PF_EXITING = 0x4
 
@@ -29,9 +31,29 @@ class KernelTask(NamedTuple):
 
 def process_addresses(memory: KernelMemory) -> Iterator[int]:
     """The thread group leader of each process, init_task (the idle task) left out."""
-    first, link = memory.symbol("init_task"), memory.offset("task_struct", "tasks")
+    first, link = _init_task(memory), memory.offset("task_struct", "tasks")
     for node in memory.list_nodes(first + link, what="the list of tasks", limit=_MAX_PROCESSES):
         yield node - link
+
+
+def _init_task(memory: KernelMemory) -> int:
+    """Address of `init_task`.
+
+    Without CONFIG_KALLSYMS_ALL (Debian's arm64 6.1) it has no symbol. It is the ancestor of every task, and its
+    own parent (init/init_task.c).
+    """
+    try:
+        return memory.symbol("init_task")
+    except KcoreError:
+        parent = memory.offset("task_struct", "real_parent")
+        own = memory.own_task()[parent : parent + 8]
+        task = int.from_bytes(own, "little")
+        for _ in range(_MAX_PARENTS if len(own) == 8 else 0):
+            above = memory.pointer(task + parent)
+            if above == task and memory.i32(task + memory.offset("task_struct", "pid")) == 0:
+                return task
+            task = above
+        raise
 
 
 def read_task(memory: KernelMemory, address: int) -> KernelTask:

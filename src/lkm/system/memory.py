@@ -93,14 +93,22 @@ class _Once(Generic[T]):
 class KernelMemory:
     """Reads of kernel memory. `notes` gathers what walks had to leave out.
 
+    `own_task` gives the bytes of the struct task_struct of the thread that asks; none where they are not told.
+
     Each read raises `KcoreError` for a bad address and `BtfLookupError` for a type or member that this kernel
     does not have; both are `LkmError`.
     """
 
     def __init__(
-        self, reader: Reader, *, types: Callable[[], Types], symbols: Callable[[], Kallsyms]
+        self,
+        reader: Reader,
+        *,
+        types: Callable[[], Types],
+        symbols: Callable[[], Kallsyms],
+        own_task: Callable[[], bytes] = bytes,
     ) -> None:
         self._reader = reader
+        self.own_task = own_task
         self._types = _Once(types)
         self._symbols = _Once(symbols)
         self._offsets: dict[tuple[str, str], int] = {}
@@ -294,8 +302,12 @@ def open_memory(root: Root) -> KernelMemory:
 
     Raises `NeedsRoot` without the privilege, `KcoreError` where the kernel refuses or has no /proc/kcore.
     """
+    kcore = open_kcore(root)
     return KernelMemory(
-        open_kcore(root), types=lambda: _read_types(root), symbols=lambda: read_kallsyms(root)
+        kcore,
+        types=lambda: _read_types(root),
+        symbols=lambda: read_kallsyms(root),
+        own_task=kcore.own_task,
     )
 
 

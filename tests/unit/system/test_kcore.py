@@ -12,6 +12,7 @@ import pytest
 
 from lkm.errors import LkmError, NeedsRoot
 from lkm.system.kcore import Kcore, KcoreError, Segment, _open_error, open_kcore, parse_segments
+from tests.builders import make_note
 from tests.unit.system.trees import Tree
 
 TEXT, HEAP = 0xFFFF_FFFF_8100_0000, 0xFFFF_8880_0000_0000
@@ -23,11 +24,12 @@ def make_core(
     count: int | None = None,
     entry_size: int = 56,
     magic: bytes = b"\x7fELF\2\1",
+    notes: bytes = b"",
 ) -> bytes:
-    """A core file: a note header as the kernel has, then the segments and their bytes."""
+    """A core file: a note header as the kernel has, then the notes, the segments and their bytes."""
     start = 64 + 56 * (len(segments) + 1)
-    table = struct.pack("<IIQQQQQQ", 4, 0, start, 0, 0, 0, 0, 0)
-    body = b""
+    table = struct.pack("<IIQQQQQQ", 4, 0, start, 0, 0, len(notes), 0, 0)
+    body = notes
     for address, data in segments:
         size = len(data)
         table += struct.pack("<IIQQQQQQ", 1, 7, start + len(body), address, 0, size, size, 4096)
@@ -50,6 +52,17 @@ def test_memory_is_read_by_its_address(tmp_path: Path) -> None:
     assert kcore.read(TEXT + 4, 8) == b"texttext"
     assert kcore.read(HEAP + 63, 1) == b"\x3f"
     assert kcore.read(HEAP, 0) == b""
+
+
+def test_notes_are_told_apart(tmp_path: Path) -> None:
+    notes = (
+        make_note(b"CORE", 1, b"registers") + make_note(b"CORE", 4, b"task") + make_note(b"LINUX", 4, b"x")
+    )
+    kcore = opened(tmp_path, make_core([(TEXT, b"text")], notes=notes))
+    assert kcore.own_task() == b"task"
+    assert kcore.read(TEXT, 4) == b"text"
+    (tmp_path / "other").mkdir()
+    assert opened(tmp_path / "other", make_core([(TEXT, b"text")])).own_task() == b""
 
 
 @pytest.mark.parametrize(

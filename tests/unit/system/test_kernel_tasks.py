@@ -12,6 +12,8 @@ from lkm.names import ModuleName
 from lkm.root import Root
 from lkm.system.async_entries import read_async_entries
 from lkm.system.file_operations import read_served_files
+from lkm.system.kcore import KcoreError
+from lkm.system.kernel_tasks import process_addresses
 from lkm.system.module_mutex import read_module_mutex
 from lkm.system.snapshot import AsyncEntry, MutexState
 from tests.unit.system.kernel import HEAP, MODULES, FakeKernel, FakeTypes, module
@@ -21,7 +23,7 @@ TASKS = {
     "task_struct": (
         128,
         {"flags": 0, "exit_state": 4, "pid": 8, "tgid": 12, "tasks": 16, "thread_node": 32, "signal": 48, "files": 56,
-         "comm": 64},
+         "comm": 64, "real_parent": 80},
     ),
     "signal_struct": (32, {"thread_head": 8}),
     "mutex": (32, {"owner": 0}),
@@ -194,6 +196,38 @@ def test_a_mutex_without_btf(kernel: FakeKernel) -> None:
     memory = kernel.memory()
     assert read_module_mutex(NOWHERE, memory, pause=0) == MutexState(held=True)
     assert "cannot be looked up" in memory.notes[0]
+
+
+def test_without_its_symbol_the_idle_task_is_the_ancestor_of_all(kernel: FakeKernel) -> None:
+    idle = kernel.symbols["init_task"]
+    shell = put_task(kernel, 42)
+    schedule(kernel, shell)
+    kernel.put(shell + 80, idle)
+    kernel.put(idle + 80, idle)
+    del kernel.symbols["init_task"]
+    memory = kernel.memory()
+    memory.own_task = lambda: bytes(80) + shell.to_bytes(8, "little")
+    assert list(process_addresses(memory)) == [shell]
+
+
+@pytest.mark.parametrize("own", [b"", bytes(84), bytes(88), bytes(80) + b"\xff" * 8])
+def test_without_symbol_and_parents_there_are_no_tasks(kernel: FakeKernel, own: bytes) -> None:
+    del kernel.symbols["init_task"]
+    memory = kernel.memory()
+    memory.own_task = lambda: own
+    with pytest.raises(KcoreError):
+        list(process_addresses(memory))
+
+
+def test_a_ring_of_parents_ends(kernel: FakeKernel) -> None:
+    one, other = put_task(kernel, 41), put_task(kernel, 42)
+    kernel.put(one + 80, other)
+    kernel.put(other + 80, one)
+    del kernel.symbols["init_task"]
+    memory = kernel.memory()
+    memory.own_task = lambda: bytes(80) + one.to_bytes(8, "little")
+    with pytest.raises(KcoreError, match="init_task is not in /proc/kallsyms"):
+        list(process_addresses(memory))
 
 
 # Open files
