@@ -117,10 +117,8 @@ assert execute_step(plan, step) is None
 """idem_lock as a task that died with it leaves it."""
 
 
-@pytest.fixture(params=("6.12", "7.3"))
-def kernel(request: pytest.FixtureRequest) -> str:
-    """The kernels of the lab that have such a table."""
-    return str(request.param)
+with_table = pytest.mark.parametrize("kernel", ("6.12", "7.3"), indirect=True)
+"""The kernels that have such a table, and faulty modules built for them."""
 
 
 def loads(guest: Guest, junk: int = JUNK, real: int = REAL) -> None:
@@ -143,6 +141,7 @@ def healed(answer: Answer) -> dict[str, Any]:
     return result
 
 
+@with_table
 def test_a_rescue_ends_with_a_heal(guest: Guest) -> None:
     prepare(guest, ["dies insmod bug_mod1.ko"])
     rescue = ["rescue", "bug_mod1", "--json"]
@@ -157,6 +156,7 @@ def test_a_rescue_ends_with_a_heal(guest: Guest) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@with_table
 def test_what_somebody_elses_crashes_left_is_healed(guest: Guest) -> None:
     names = ("bug_mod1", "kerneloops", "createoops")
     prepare(guest, [f"dies insmod {module}.ko" for module in names])
@@ -184,6 +184,7 @@ def test_what_somebody_elses_crashes_left_is_healed(guest: Guest) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@with_table
 def test_those_that_wait_for_the_dead_end_and_the_living_go_on(guest: Guest) -> None:
     answer = run_python(guest, NEIGHBOURS, timeout=240)
     known = dict(line.split("=") for line in answer.splitlines())
@@ -221,6 +222,7 @@ def test_those_that_wait_for_the_dead_end_and_the_living_go_on(guest: Guest) -> 
     assert (after.object["outcome"], after.object["before"]["buckets"]) == ("nothing", []), after
 
 
+@with_table
 def test_a_lock_that_a_dead_task_holds_is_released(guest: Guest) -> None:
     prepare(guest, ["dies insmod bug_mod1.ko"])
     run_python(guest, LOCK, timeout=120)
@@ -237,6 +239,7 @@ def test_a_lock_that_a_dead_task_holds_is_released(guest: Guest) -> None:
     assert not untrue(guest, [oopses(2)])
 
 
+@with_table
 def test_a_load_in_progress_is_left_alone(guest: Guest) -> None:
     prepare(guest, ["insmod slow_init.ko seconds=25 & echo loader=$!", "within 10 is slow_init coming"])
     (heal,) = ask(guest, ["heal", "--json"])
