@@ -117,7 +117,7 @@ assert execute_step(plan, step) is None
 """idem_lock as a task that died with it leaves it."""
 
 
-with_table = pytest.mark.parametrize("kernel", ("6.12", "7.3"), indirect=True)
+with_table = pytest.mark.parametrize("kernel", ["6.12", "7.3"], indirect=True)
 """The kernels that have such a table, and faulty modules built for them."""
 
 
