@@ -60,6 +60,9 @@ SYMBOLS = (
 _SECONDS = 10.0
 """Deadline of each reader that may block. A busy machine takes seconds; what was not read refuses a rescue."""
 
+_LOOKS = 3
+"""Times that the machine is looked at while loads and removals end in between."""
+
 T = TypeVar("T")
 
 
@@ -85,8 +88,25 @@ def capture(
     `samples` looks are taken at the stacks of tasks where something is changing; `seconds` is the deadline
     of each reader of tasks, files and mounts. (/proc/modules and the tables that can block have their own.)
     `symbols` are names to resolve (`Snapshot.resolved`).
+
+    A load or removal that ends while the machine is looked at would seem to have died: in the list of modules it
+    is on its way, and none of the tasks is at it. So it is all read again then.
     """
-    return _Capture(root, samples=samples, seconds=seconds, symbols=symbols).take()
+    for _ in range(_LOOKS):
+        snapshot = _Capture(root, samples=samples, seconds=seconds, symbols=symbols).take()
+        moved = _moved_on(root, snapshot.modules)
+        if not moved:
+            return snapshot
+    why = f"the state of {', '.join(moved)} changed while tasks were read, {_LOOKS} times"
+    return snapshot._replace(unread=(*snapshot.unread, Unread(Reader.TASKS, why)))
+
+
+def _moved_on(root: Root, modules: Sequence[LoadedModule]) -> list[ModuleName]:
+    """The modules that were coming or going, and are no longer as they were."""
+    passing = [m for m in modules if m.in_sysfs and m.state in (ModuleState.COMING, ModuleState.GOING)]
+    return [
+        m.name for m in passing if read_text(root.join(f"/sys/module/{m.name}/initstate")) != m.state.value
+    ]
 
 
 def capture_modules(root: Root, *, seconds: float = _SECONDS) -> Snapshot:

@@ -10,7 +10,8 @@ import pytest
 
 from lkm.root import Root
 from lkm.system.capture import capture
-from lkm.system.snapshot import ModuleState, Reader, Snapshot
+from lkm.system.files import read_text
+from lkm.system.snapshot import ModuleState, Reader, Snapshot, Task
 from tests.unit.system.trees import Tree
 
 
@@ -36,6 +37,37 @@ def test_recorded_tree(tree: Tree) -> None:
     assert found.builtin == ("crc_16", "ext4")
     assert any("kernel memory was not read" in note for note in found.notes)
     assert Snapshot.from_json(found.to_json()) == found
+
+
+def _look(tree: Tree, monkeypatch: pytest.MonkeyPatch, states: dict[str, str]) -> Snapshot:
+    """A look at a machine on which a module's state, once the tasks have been read, is that of `states`."""
+    path = f"{tree.module('demo', 'coming', 1)}/initstate"
+
+    def read_tasks(*_: object, **__: object) -> tuple[Task, ...]:
+        tree.write(path, states[(read_text(tree.root.join(path)) or "").strip()])
+        return ()
+
+    monkeypatch.setattr("lkm.system.capture.read_tasks", read_tasks)
+    return capture(tree.root)
+
+
+def test_a_load_that_ends_meanwhile_is_not_taken_for_dead(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _look(tree, monkeypatch, {"coming": "live", "live": "live"})
+    assert [module.state for module in found.modules] == [ModuleState.LIVE]
+
+
+def test_a_load_that_has_died_stays_as_it_is(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _look(tree, monkeypatch, {"coming": "coming"})
+    assert [module.state for module in found.modules] == [ModuleState.COMING]
+    assert not any("changed while" in unread.why for unread in found.unread)
+
+
+def test_what_changes_all_the_time_is_not_judged(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _look(tree, monkeypatch, {"coming": "going", "going": "coming"})
+    (unread,) = [unread for unread in found.unread if "changed while" in unread.why]
+    assert unread.reader is Reader.TASKS
 
 
 def test_nothing_at_all(tree: Tree) -> None:
