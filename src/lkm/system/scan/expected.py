@@ -132,7 +132,7 @@ class Expected:
         if stretch is None:
             return False
         if stretch.kind != "core":
-            return stretch.kind in ("text", "rodata", "init_text", "init_rodata")
+            return stretch.kind in ("text", "rodata", "ro_after_init", "init_text", "init_rodata")
         try:
             size = self._memory.u32(other.address + self._memory.offset("module", "core_layout.ro_size"))
         except LkmError:
@@ -145,6 +145,8 @@ class Expected:
                 return objects[place.start]
         if place.name == "vmap_area":
             return "vfree of the module's memory in free_module"
+        if place.name == "maple_node" and (self._is_start(value) or value & 0xFFF == 0xFFF):
+            return "execmem_free in free_module: the trees of what is given out (mm/execmem.c, since 6.13)"
         if place.start in self._uses:
             return "module_unload_free in free_module, of this module or of the one that uses it"
         if place.start in self._areas:
@@ -154,7 +156,7 @@ class Expected:
             return self._of_kobject(place)
         if place.name == "kernfs_node_cache":
             return self._of_kernfs(place)
-        if place.size == 16 and place.offset == 8 and self._is_start(value):
+        if place.size in (16, 32) and place.offset in (8, 16, 24) and self._is_start(value):
             return "mod_initfree of do_init_module: a dead loader never queued it"
         return ""
 

@@ -28,6 +28,9 @@ _CACHES = {
     "dentry": _Type("dentry", "the next look-up or open of {name!r} calls freed code"),
     "proc_dir_entry": _Type("proc_dir_entry", "the first look at it in /proc oopses"),
     "kernfs_node_cache": _Type("kernfs_node", "the next read of the file {name!r} in sysfs calls freed code"),
+    "debugfs_inode_cache": _Type(
+        "debugfs_inode_info", "the next open of {name!r} in debugfs calls freed code"
+    ),
     "inode_cache": _Type("inode", "the next use of that inode calls freed code"),
     "sock_inode_cache": _Type("socket_alloc", "the next use of that socket calls freed code"),
     "proc_inode_cache": _Type("proc_inode", "the next use of that file in /proc calls freed code"),
@@ -50,7 +53,7 @@ def identify(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
         )
     if place.kind is PlaceKind.PER_CPU and place.name:
         return f"the kernel's {place}", f"whatever next follows {place.name} meets freed memory"
-    if place.kind is PlaceKind.MODULE:
+    if place.kind is PlaceKind.MODULE and place.name:
         return (
             f"data of the module {place.module}: {place}",
             f"the next use of {place.name} by the module {place.module} meets freed memory",
@@ -71,13 +74,10 @@ def _is_general(cache: str) -> bool:
     return "kmalloc-" in cache or cache.startswith(":")
 
 
-def _slab(memory: KernelMemory, place: Place) -> tuple[str, str]:
+def _slab(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     kind = _CACHES.get(place.name)
-    if kind is None:
-        return (
-            f"an object of the cache {place.name}",
-            f"the next use of that object of {place.name} meets freed memory",
-        )
+    if kind is None:  # which member it is, and whether that is ever followed, nobody can tell
+        return None
     member = _member(memory, kind.struct, place.offset)
     name = _name(memory, kind.struct, place.start)
     what = f"{kind.struct}{f'.{member}' if member else ''}{f' of {name}' if name else ''}"
@@ -102,9 +102,18 @@ def _name(memory: KernelMemory, struct: str, start: int) -> str:
         return memory.text(memory.u64(start + memory.offset(struct, "name")), "")
     if struct == "file":
         return memory.text(_dentry_name(memory, start), "")
+    if struct == "debugfs_inode_info":
+        return memory.text(_inode_name(memory, start + memory.offset(struct, "vfs_inode")), "")
     if struct == "task_struct":
         return memory.text(start + memory.offset("task_struct", "comm"), "")
     return ""
+
+
+def _inode_name(memory: KernelMemory, inode: int) -> int:
+    """The name of an inode's first dentry."""
+    node = memory.u64(inode + memory.offset("inode", "i_dentry"))
+    dentry = node - memory.offset("dentry", "d_u.d_alias", "d_alias")
+    return memory.u64(dentry + memory.offset("dentry", "d_name.name")) if node else 0
 
 
 def _dentry_name(memory: KernelMemory, file: int) -> int:

@@ -27,6 +27,9 @@ _SECTION_FLAGS = (1 << 12) - 1
 _HAS_MEM_MAP = 2
 _STEP = 1 << 22
 _ANON = 1
+_WORD = (1 << 64) - 1
+_LARGEST_MASK = 1 << 30
+"""Of the struct pages of one compound page, in bytes; an address is further from the end of memory."""
 
 
 class PageKind(Enum):
@@ -61,7 +64,8 @@ class Pages:
         self._refcount = info.offset("page._refcount")
         self._type = info.offset("page._mapcount")
         self._mapping = info.offset("page.mapping")
-        self._head = info.offset("page.compound_head")
+        head = info.get("OFFSET", "page.compound_head")
+        self._head = info.offset("page.compound_info") if head is None else head
         self._private = info.offset("page.private")
         self._buddy = info.number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFFFFFF
         self._slab_flag = info.get("NUMBER", "PG_slab")
@@ -113,9 +117,17 @@ class Pages:
         head = number
         above = _word(data, self._head)
         if above & 1:  # PageTail
-            head = (above - 1 - self.base) // self.size
+            head = self._head_of(number, above - 1)
             data = self._read(head)
         return Page(number, self._kind(data), head, self.base + head * self.size)
+
+    def _head_of(self, number: int, link: int) -> int:
+        """The first page of a compound one. `link` is the address of its struct page; in 7.x (`compound_info`, which
+        took the place of `compound_head`) it can be a mask for the address of the tail's own."""
+        element = self.base + number * self.size
+        aligned = -link & _WORD
+        is_mask = aligned < _LARGEST_MASK and aligned & aligned - 1 == 0
+        return ((element & link if is_mask else link) - self.base) // self.size
 
     def _read(self, number: int) -> bytes:
         return self._kcore.read(self.base + number * self.size, self.size)

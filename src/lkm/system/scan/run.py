@@ -42,10 +42,14 @@ class Ram(NamedTuple):
         """Where the module's memory is in the linear map: (start, end)."""
         found = []
         for stretch in module.memory:
-            for part in self.tables.walk(stretch.start, stretch.start + stretch.size):
-                address = self.linear.virtual(part.physical)
-                if address is not None:
-                    found.append((address, address + part.size))
+            end = -(-(stretch.start + stretch.size) // self.pages.page_size) * self.pages.page_size
+            for part in self.tables.walk(stretch.start, end):
+                first, last = max(part.start, stretch.start), min(part.start + part.size, end)
+                address = self.linear.virtual(part.physical + first - part.start)
+                if (
+                    address is not None
+                ):  # of a large page, the part that is the module's (execmem, since 6.10)
+                    found.append((address, address + last - first))
         return merged(found)
 
     def free_memory(self) -> list[tuple[int, int]]:
@@ -90,9 +94,14 @@ def scan_modules(
         if not ranges:
             raise KcoreError(f"{name}: where its memory is in RAM cannot be told")
     free = ram.free_memory()
-    spans = spans_of(ram.linear.segments, [*free, *(each for ranges in own.values() for each in ranges)])
+    spans = spans_of(ram.linear.segments, free)
     wanted = Wanted((part.start, part.start + part.size) for target in targets for part in target.memory)
-    words = find_words(ram.kcore, spans, wanted, progress)
+    # Its own memory is left out here and not from the search: one of these modules may point into another
+    words = [
+        word
+        for word in find_words(ram.kcore, spans, wanted, progress)
+        if not any(_holds(own[target.name], word.at) for target in targets if target.owns(word.value))
+    ]
     places = _places(ram, memory, modules, words)
     found = [(word.value, places.place(word.at)) for word in words]
     kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
@@ -104,7 +113,7 @@ def scan_modules(
             Scan(
                 target.name,
                 hits=tuple(Classifier(memory, modules, target, given, mine).hits()),
-                searched=sum(span.size for span in spans),
+                searched=sum(span.size for span in spans) - _bytes(own[target.name]),
                 free=_bytes(free),
                 own=_bytes(own[target.name]),
                 seconds=round(time.monotonic() - start, 3),
@@ -121,6 +130,10 @@ def _places(
     numbers = {ram.number(word.at) for word in words}
     mapped = mapped_addresses(ram.kcore, ram.tables, numbers, ram.pages.page_size)
     return Places(memory, modules, linear=ram.linear, pages=ram.pages, kcore=ram.kcore, mapped=mapped)
+
+
+def _holds(ranges: Iterable[tuple[int, int]], address: int) -> bool:
+    return any(start <= address < end for start, end in ranges)
 
 
 def _bytes(ranges: Iterable[tuple[int, int]]) -> int:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""What would dangle, on real kernels: each kind of object that a dead init leaves behind is found by the scan, named,
+and gives the verdict `crash` with its event; what leaves nothing behind gives no false hit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lkm.lab.build import build_modules
+from lkm.lab.vm import Guest
+from tests.vm.talk import prepare, run_python
+
+# module → what a finding says of it, and a word of the event
+LEFT = {
+    "left_timer": ("timer left_tick", "comes due"),
+    "left_workqueue": ("work left_run", "comes due"),
+    "left_notifier": ("notifier reboot_notifier_list", "announced"),
+    "left_debugfs": (" of entry", "'entry'"),
+    "left_proc": ("proc-entry /proc/left_entry", "first look"),
+    "left_irq": ("interrupt left-irq", "interrupt"),
+    "left_chrdev": ("chrdev leftchr", "device node"),
+    "left_misc": ("misc left-over", "misc device"),
+    "left_misc_no_owner": ("misc left-no-owner", "misc device"),
+    "left_fs": ("filesystem leftfs", "mount"),
+    "left_crypto": ("crypto left-hash", "algorithm"),
+    "left_platform": ("driver platform:left-plat", "driver"),
+}
+BY_TABLE = ("left_crypto", "left_platform")
+"""Told by tables of /proc and /sys alone, which have no addresses: their hits have no known owner."""
+CLEAN = ("bug_mod1", "none_exit", "decmod", "provider")
+
+LOOK = """
+import json, sys
+sys.path[0] = "/usr/lib/lkm"
+from lkm.diagnosis.diagnose import diagnose
+from lkm.root import Root
+from lkm.system.capture import capture
+from lkm.system.scan.capture import with_scans
+from lkm.values import encode
+names = sys.argv[1:]
+snapshot = with_scans(Root.live(), capture(Root.live()), names)
+answers = [{"scan": encode(scan), "why": encode(diagnose(snapshot, scan.module))} for scan in snapshot.scans]
+json.dump(answers, sys.stdout)
+"""
+
+
+def look(guest: Guest, names: list[str]) -> dict[str, Any]:
+    """The scan and the diagnosis of each, of one look."""
+    found = json.loads(run_python(guest, LOOK, *names, timeout=300))
+    return {each["scan"]["module"]: each for each in found}
+
+
+def test_what_a_dead_init_left_behind_is_found_and_named(guest: Guest) -> None:
+    prepare(guest, [f"dies insmod {name}.ko die=1" for name in LEFT], timeout=300)
+    answers = look(guest, list(LEFT))
+    for name, (words, event) in LEFT.items():
+        why, scan = answers[name]["why"], answers[name]["scan"]
+        assert not scan["error"], scan
+        live = [hit for hit in scan["hits"] if hit["found"] == "live"]
+        assert live or name in BY_TABLE, (name, scan["hits"])
+        events = [finding["event"] for finding in why["findings"] if words in finding["summary"]]
+        assert events, (name, why["findings"])
+        assert event in events[0], (name, events)
+        assert why["verdict"] == "crash", (name, why)
+
+
+def test_what_leaves_nothing_behind_gives_no_false_hit(guest: Guest) -> None:
+    loads = ["dies insmod bug_mod1.ko", *(f"insmod {name}.ko" for name in (*CLEAN[1:], "dependent"))]
+    prepare(
+        guest,
+        loads
+        + [line for name in LEFT for line in (f"insmod {name}.ko die=0", f"rmmod {name}")],
+        timeout=300,
+    )  # fmt: skip
+    answers = look(guest, list(CLEAN))
+    for name in CLEAN:
+        why, scan = answers[name]["why"], answers[name]["scan"]
+        assert not scan["error"], scan
+        assert [hit for hit in scan["hits"] if hit["found"] == "live"] == [], name
+        assert sum(hit["found"] == "expected" for hit in scan["hits"]) > 10, (name, scan["hits"])
+        assert all(hit["reason"] for hit in scan["hits"] if hit["found"] == "expected")
+        assert why["verdict"] in ("safe", "removable", "refuse"), (name, why)
+    assert answers["provider"]["why"]["verdict"] == "refuse"
+
+
+LEAST_NAMED = 0.9
+
+
+@pytest.fixture
+def planted(kernel: str) -> Iterator[Guest]:
+    """A clone with the module that plants pointers in /share."""
+    directory = os.path.dirname(build_modules(str(Path(__file__).parent / "plant"), kernel)[0])
+    with Guest.clone(kernel, share=directory) as guest:
+        yield guest
+
+
+def test_planted_pointers_are_found_and_named(planted: Guest) -> None:
+    prepare(planted, ["insmod plant.ko"])
+    lines = planted.run(["cat", "/sys/module/plant/parameters/planted"]).stdout.decode().splitlines()
+    places = {int(address, 16): kind for kind, address in (line.split() for line in lines if line)}
+    assert len(places) == 14
+    answer = look(planted, ["plant"])["plant"]
+    hits = {int(hit["place"]["address"], 16): hit for hit in answer["scan"]["hits"]}
+    named = {at for at, kind in places.items() if at in hits and hits[at]["place"]["kind"] == kind}
+    missed = {hex(at): (kind, hits.get(at)) for at, kind in places.items() if at not in named}
+    assert len(named) >= LEAST_NAMED * len(places), missed
+    assert all(hits[at]["target"] == "plant_target" for at in named)
+    stack = next(hits[at] for at in named if places[at] == "stack")
+    assert stack["place"]["name"] == "plant-sleeper"
+    prepare(planted, ["rmmod plant"])
