@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Optional
 
 from lkm.errors import LkmError
+from lkm.names import ModuleName
 from lkm.system.kcore import Kcore
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners
@@ -135,13 +136,22 @@ class Places:
         the rest of a large page) are not reserved any more, and are anybody's."""
         owner = self._owners.of(address)
         if owner:
-            symbol = self._memory.symbolize(address, owner)
-            name, offset = (symbol.name, symbol.offset) if symbol else ("", 0)
+            name, offset = self._symbol_of_module(owner, address)
             return Place(PlaceKind.MODULE, address, name=name, offset=offset, module=owner, live=True)
         if reserved and self._in_image(address):
             return self._kernel(address)
         known = self._per_cpu.place(address)
         return known or (None if reserved else Place(PlaceKind.VMALLOC, address))
+
+    def _symbol_of_module(self, owner: ModuleName, address: int) -> tuple[str, int]:
+        """The symbol, if it is in the same stretch of its memory: sections without symbols come after others."""
+        symbol = self._memory.symbolize(address, owner)
+        module = next(each for each in self._owners.modules if each.name == owner)
+        if symbol and any(
+            part.holds(address) and part.holds(address - symbol.offset) for part in module.memory
+        ):
+            return symbol.name, symbol.offset
+        return "", 0
 
     def _in_image(self, address: int) -> bool:
         symbols = self._memory.symbols
