@@ -33,10 +33,17 @@ CHOSEN = (
     "a dead dependent", "init died: bug_mod1", "a load waits for its symbol", "its exit died", "its exit runs",
     "no exit: none_exit", "held by an open file", "1 references leaked", "a count below zero", "its timer is armed",
     "test_edits_are_made", "test_a_dry_run", "test_what_a_dead_init_left_behind", "module files of another build",
-    "test_a_rescue_ends_with_a_heal[7.3]",
+    "test_a_rescue_ends_with_a_heal[7.3]", "test_a_blocked_exit_gives",
     "test_kernels_without_headers[False-6.18",
 )  # fmt: skip
 """What runs on the others by default: one of each kind of rescue and refusal."""
+
+
+RARE = (
+    "test_a_name_of_55_characters", "test_an_init_that_sleeps", "test_a_load_that_waits_for_its_symbol_finds",
+    "test_one_that_is_in_use", "test_quarantines_in_a_row",
+)  # fmt: skip
+"""What is left to `--all-kernels` and `--kernels`."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -80,6 +87,8 @@ def _is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
         return kernel in _kernels(config)
     if config.getoption("--all-kernels"):
         return True
+    if any(name in item.name for name in RARE):
+        return False
     return kernel in (None, MAIN) or any(name in item.name for name in CHOSEN)
 
 

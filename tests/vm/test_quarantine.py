@@ -296,8 +296,8 @@ for number in range(int(sys.argv[1])):
 """
 
 
-def test_quarantines_in_a_row(guest: Guest, faults: str, request: pytest.FixtureRequest) -> None:
-    cycles = 20 if request.config.getoption("--all-kernels") else 2
+def test_quarantines_in_a_row(guest: Guest, faults: str) -> None:
+    cycles = 20
     put(guest, faults, "decmod", "exit_block")
     run_python(guest, PROGRAM, str(cycles), timeout=900)
     holds(guest, f'[ "$(dmesg | grep -c "exit_block: exit ends")" = {cycles} ]', *CALM)
