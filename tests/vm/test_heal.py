@@ -143,17 +143,28 @@ def healed(answer: Answer) -> dict[str, Any]:
 
 @with_table
 def test_a_rescue_ends_with_a_heal(guest: Guest) -> None:
+    """The second time another load of the file waits for the one that dies."""
     prepare(guest, ["dies insmod bug_mod1.ko"])
     rescue = ["rescue", "bug_mod1", "--json"]
     dry, answer = ask(guest, [*rescue, "--dry-run"], rescue, timeout=240)
     assert dry.object["plan"]["steps"][-1]["kind"] == "heal", dry
     assert (answer.object["outcome"], answer.object["heal"]["outcome"]) == ("rescued", "healed"), answer
     loads(guest)
-    prepare(guest, ["dies insmod bug_mod1.ko"])
-    (again,) = ask(guest, rescue, timeout=240)
+    known = prepare(guest, ["dies insmod bug_mod1.ko", *WAITED_FOR])
+    (again,) = ask(guest, ["rescue", "late_oops", "--json"], timeout=240)
     assert (again.object["outcome"], again.object["heal"]["outcome"]) == ("rescued", "healed"), again
-    wrong = untrue(guest, [oopses(2), "insmod decmod.ko", "rmmod decmod"])
+    ended = ("within 10 ended $waiter", "grep -q 'Operation canceled' /tmp/waiter", "insmod decmod.ko")
+    wrong = untrue(guest, [*ended, oopses(3)], known)
     assert not wrong, "\n".join(wrong)
+
+
+WAITED_FOR = (
+    "insmod late_oops.ko seconds=4 & sleep 1",
+    "insmod late_oops.ko >/tmp/waiter 2>&1 & waiter=$!; echo waiter=$waiter",
+    "late_oopses() { dmesg | grep -q 'RIP: .*late_oops'; }; within 20 late_oopses",
+    "asleep $waiter",
+)
+"""`$waiter` is queued on the entry of a dead load."""
 
 
 @with_table
