@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint test-fast test-vm test-kernels bench helper clean distclean
+.PHONY: help setup packages demo test lint test-fast test-vm test-kernels soak bench helper clean distclean
 .DELETE_ON_ERROR:
 
 PYTHON3 ?= python3
@@ -91,9 +91,12 @@ test-vm: setup  ## the tests on real kernels: all on the newest, a chosen few on
 	@$(call say,tests on real kernels (the first time they are fetched: about 100 MB each))
 	@$(PYTHON) -m pytest -q -n $(VM_JOBS) tests/vm
 
-test-kernels: setup  ## all tests on all kernels, and a hundred rescues in a row on each
+test-kernels: setup  ## all tests on all kernels, a hundred rescues in a row on each; makes docs/kernels.md
 	@$(call say,all tests on all kernels)
-	@$(PYTHON) -m pytest -q -n $(VM_JOBS) --all-kernels tests/vm
+	@$(PYTHON) -m pytest -q -n $(VM_JOBS) --all-kernels --table docs/kernels.md tests/vm
+
+soak: setup  ## a thousand rescues on each of three kernels, half in clones, half in one guest (hours)
+	@for kernel in 6.1 6.12 7.3; do $(PYTHON) -m tests.vm.soak $$kernel 1000; done
 
 bench: setup  ## benchmarks, each a ratio against the peer in one run
 	@$(call say,benchmarks)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.oopses import oops_signatures, stray_oopses
-from tests.vm.table import render_table
+from tests.vm.table import parse_table, render_table
 
 X86 = """\
 [    1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000
@@ -51,3 +51,4 @@ def test_the_table_has_a_row_a_situation_and_a_column_a_kernel() -> None:
     assert lines[2] == "| a | safe: rescued | ✓ | ✓ | ✓ |"
     assert lines[3] == "| b | refuse: refused |  | **✗** |  |"
     assert lines[-1] == "3 of 4 passed."
+    assert parse_table("\n".join(lines)) == (cells, {"a": "safe: rescued", "b": "refuse: refused"})

@@ -2,7 +2,7 @@
 """The table of situations and kernels: what passed where, made by the run that tested it (`--table FILE`).
 
 Tests tell their place in it by the user properties `row`, `expected` and `column`; xdist hands these to the one
-process that writes the file.
+process that writes the file. A run of some tests or kernels replaces their cells and keeps the others.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["TableWriter", "render_table"]
+__all__ = ["TableWriter", "parse_table", "render_table"]
 
 Cells = Mapping[tuple[str, str], bool]
+MARKS = {True: "✓", False: "**✗**", None: ""}
 
 HEADER = """\
 # Kernels and situations
@@ -45,8 +46,26 @@ class TableWriter:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the file, where this is not one worker of many."""
-        if self._cells and not hasattr(session.config, "workerinput"):
-            self._path.write_text(HEADER + render_table(self._cells, self._expected), encoding="utf-8")
+        if not self._cells or hasattr(session.config, "workerinput"):
+            return
+        cells, expected = (
+            parse_table(self._path.read_text(encoding="utf-8")) if self._path.exists() else ({}, {})
+        )
+        text = render_table({**cells, **self._cells}, {**expected, **self._expected})
+        self._path.write_text(HEADER + text, encoding="utf-8")
+
+
+def parse_table(text: str) -> tuple[dict[tuple[str, str], bool], dict[str, str]]:
+    """Cells and expectations of a table that `render_table` made."""
+    lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    cells: dict[tuple[str, str], bool] = {}
+    expected: dict[str, str] = {}
+    for row, words, *marks in lines[2:]:
+        expected[row] = words
+        for column, mark in zip(lines[0][2:], marks):
+            if mark.strip():
+                cells[row, column] = mark.strip() == MARKS[True]
+    return cells, expected
 
 
 def render_table(cells: Cells, expected: Mapping[str, str]) -> str:
@@ -55,9 +74,8 @@ def render_table(cells: Cells, expected: Mapping[str, str]) -> str:
     rows = [row for row in expected if row in rows]
     columns.sort(key=_version)
     lines = [_line(["situation", "verdict: outcome", *columns]), _line(["---"] * 2 + [":-:"] * len(columns))]
-    marks = {True: "✓", False: "**✗**", None: ""}
     for row in rows:
-        shown = [marks[cells.get((row, column))] for column in columns]
+        shown = [MARKS[cells.get((row, column))] for column in columns]
         lines.append(_line([row, expected[row], *shown]))
     passed = sum(cells.values())
     lines += ["", f"{passed} of {len(cells)} passed."]

@@ -48,8 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CALL",
         action="append",
         default=[],
-        help="before the removal call a kernel function, as in C: 'misc_deregister(my_misc)', "
-        "'kfree(*my_buffer)'; repeatable, in order",
+        help="before the removal call a kernel function: 'misc_deregister(&my_misc)' with an address, "
+        "'kfree(*my_buffer)' with the value there; repeatable, in order",
     )
     parser.add_argument(
         "--run-exit", action="store_true", help="call the module's own exit, where its removal would not"

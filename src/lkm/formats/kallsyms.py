@@ -61,6 +61,13 @@ class Kallsyms:
             self._found[name] = _number(self._data[start:at].split(b" ", 1)[0]) if at >= 0 else 0
         return self._found[name]
 
+    def unique(self, name: str) -> int:
+        """Address of the kernel's own symbol of that name; 0 also where several have it."""
+        mark = b" " + name.encode() + b"\n"
+        first = self._data.find(mark, 0, self._core_end)
+        again = self._data.find(mark, first + 1, self._core_end) if first >= 0 else -1
+        return self.address(name) if again < 0 else 0
+
     def named(self, name: str) -> list[tuple[int, str, str]]:
         """Address, type letter and module ("" for the kernel itself) of each symbol of that name.
 

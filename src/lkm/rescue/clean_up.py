@@ -76,6 +76,11 @@ def _plan_call(
         return function
     if function.type not in TEXT_TYPES:
         return _Refused(f"{asked.function} is data (type {function.type}), no function", "see /proc/kallsyms")
+    if function.freed:
+        return _Refused(
+            f"{asked.function} is init code of the kernel, whose memory was given back after boot",
+            "call another function",
+        )
     arguments = []
     for wanted in asked.arguments:
         argument = _plan_argument(snapshot, module, wanted, checks)
@@ -122,7 +127,7 @@ def _place(snapshot: Snapshot, module: LoadedModule, name: str) -> Union[SymbolP
     resolved = next((item for item in snapshot.resolved if item.name == name), ResolvedSymbol(name))
     qualified = ":" in name
     near = [place for place in resolved.places if qualified or place.module in ("", module.name)]
-    if len(near) == 1:
+    if len({place.address for place in near}) == 1:
         return near[0]
     if near:
         shown = ", ".join(f"{place.address:#x} [{place.module or 'vmlinux'}]" for place in near)

@@ -47,13 +47,14 @@ def complete_plan(
 
 
 def needed_symbols(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The kernel functions without which the helper cannot make these steps."""
-    locks = (step.lock.functions for step in steps if step.needs_helper)
-    return tuple(dict.fromkeys([*ACCESS, *(name for names in locks for name in names)]))
+    """The kernel symbols without which the helper cannot make these steps."""
+    used = [step.lock for step in steps if step.needs_helper]
+    locks = [lock.value for lock in used if not lock.may_be_hidden]
+    return tuple(dict.fromkeys([*ACCESS, *(name for lock in used for name in lock.functions), *locks]))
 
 
 def _symbols(snapshot: Snapshot, steps: Sequence[Step]) -> dict[str, int]:
-    locks = (step.lock.value for step in steps if step.needs_helper)
+    locks = (step.lock.value for step in steps if step.needs_helper and step.lock is not Lock.NONE)
     wanted = dict.fromkeys((*needed_symbols(steps), *locks))
     return {name: snapshot.symbols[name] for name in wanted if snapshot.symbols.get(name)}
 
@@ -73,8 +74,11 @@ def _warnings(snapshot: Snapshot, steps: Sequence[Step], request: Request, *, ed
             warnings.append(
                 "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
             )
-    if request.run_exit and all(step.exit_runs for step in own if step.module == own[-1].module):
+    exit_runs = bool(own) and own[-1].kind is StepKind.REMOVE and own[-1].exit_runs
+    if request.run_exit and exit_runs:
         warnings.append("its own exit runs in its removal: --run-exit changes nothing")
+    if request.calls and exit_runs:
+        warnings.append("its own exit runs after the calls: what they undo, it may undo once more, and crash")
     if request.run_exit and FindingCode.EXIT_DIED.value in own[-1].findings:
         warnings.append("its exit died before, and is called once more: it may die again")
     if policy.selinux_enforcing and edits:

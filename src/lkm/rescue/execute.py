@@ -73,15 +73,15 @@ def execute_step(
     None: all is done.
 
     The helper is loaded with init_module(2), from memory: no file is left, and since 6.5 a stale entry in the
-    kernel's table of files being loaded (idempotent_init_module) is not met. `seconds` is the deadline where
-    calls may block: a loader that outlives it is left to go on.
+    kernel's table of files being loaded (idempotent_init_module) is not met. `seconds` is the deadline: a loader
+    that outlives it is left to go on where it makes calls, and is killed where it would only write, late.
     """
     seconds = HELPER_SECONDS if seconds is None else seconds
     name = f"lkm_helper_{os.getpid()}_{next(_numbers)}"
     image = _assemble(plan, step, name)
     if signer is not None:
         image = sign_module(image, signer)
-    result = init_module(image, seconds=seconds, kill=False)
+    result = init_module(image, seconds=seconds, kill=not (step.before or step.after))
     if result.timed_out:
         reason = (
             f"{_calls(step)} did not come back within {seconds:g} s (pid {result.pid}), and may still do so"
@@ -138,6 +138,8 @@ def _failure(answer: HelperAnswer, step: Step) -> HelperFailure:
     about = operations(step)[answer.operation or 0]
     undone = answer.outcome in (HelperOutcome.UNWRITABLE, HelperOutcome.CHANGED, HelperOutcome.CALL_FAILED)
     then = "what was written before it was undone" if undone else "nothing was written"
+    if answer.outcome is HelperOutcome.NOT_UNDONE:
+        then = "a later write failed, and this value has changed in between"
     name = about.field if isinstance(about, Edit) else about.function
     return HelperFailure(answer.outcome, f"{answer.outcome.value}: {about}; {then}", name)
 

@@ -20,7 +20,7 @@ from lkm.rescue.execute import HelperFailure, Removal, RemovalOutcome, execute_r
 from lkm.rescue.gate import Refusal, refusals
 from lkm.rescue.heal import Healing, HealOutcome, execute_healing
 from lkm.rescue.look import look
-from lkm.rescue.plan import Plan, Step, StepKind
+from lkm.rescue.plan import Lock, Plan, Step, StepKind
 from lkm.rescue.planner import plan_rescue
 from lkm.rescue.proof import Check, prove_gone, prove_quarantined
 from lkm.rescue.request import Request
@@ -121,16 +121,11 @@ class Execution:
                 Outcome.FAILED, f"{step.module} is gone before its turn", "lkm list shows what is left"
             )
         plan = plan_rescue(snapshot, step.module, request)
-        now = next(each for each in plan.steps if each.kind is step.kind)
-        if (now.verdict, now.edits, now.before, now.after) == (
-            step.verdict,
-            step.edits,
-            step.before,
-            step.after,
-        ):
+        now = next((each for each in plan.steps if each.kind is step.kind), None)
+        if now is not None and _work(now) == _work(step):
             return None
         self._later.append(plan)
-        reason = f"{step.module} is not as it should be after the others went: {now.reason}"
+        reason = f"{step.module} is not as it should be after the others went: {plan.target.reason}"
         return _Ending(Outcome.STOPPED, reason, f"lkm why {step.module}")
 
     def _heal(self) -> Healing:
@@ -152,9 +147,7 @@ class Execution:
         for _ in range(MAX_ROUNDS):
             failure = self._help(plan, step) if step.needs_helper else None
             if failure is not None:
-                return _Ending(
-                    Outcome.FAILED, f"{step.module}: {failure.reason}", "look again, and make a new plan"
-                )
+                return _failed(step, failure)
             removal = execute_removal(step.module, seconds=self._options.exit_seconds)
             if removal.outcome is RemovalOutcome.REMOVED:
                 return None
@@ -185,6 +178,9 @@ class Execution:
             return _Ending(Outcome.STOPPED, f"{step.module}: {failure.reason}", remedy)
         if failure.outcome is not HelperOutcome.DIED:
             return _Ending(Outcome.FAILED, f"{step.module}: {failure.reason}", "make a new plan")
+        if not os.path.exists(self._root.join(f"/sys/module/{failure.helper}")):
+            reason = "somebody killed the helper's loader: whether a call was made is not known"
+            return _Ending(Outcome.STOPPED, f"{step.module}: {reason}", "see dmesg, and make a new plan")
         self._explained = len(self._messages)
         left = self._bury(module_name(failure.helper))
         reason = f"{step.module}: {failure.reason}; {left}"
@@ -192,13 +188,8 @@ class Execution:
 
     def _quarantine(self, plan: Plan, step: Step) -> _Ending | None:
         """The name's release; None when all is done."""
-        failure = help_patiently(plan, step, signer=self._options.signer)
-        if failure is None:
-            return None
-        reason = f"{step.module}: {failure.reason}"
-        if failure.outcome is HelperOutcome.BLOCKS:
-            return _Ending(Outcome.STOPPED, reason, f"see /proc/{failure.pid}/stack")
-        return _Ending(Outcome.FAILED, reason, "look again, and make a new plan")
+        failure = self._help(plan, step)
+        return _failed(step, failure) if failure else None
 
     def _bury(self, helper: ModuleName) -> str:
         """A helper that died in a call is a module whose init died: it is got out as any other."""
@@ -213,6 +204,8 @@ class Execution:
 
     def _remove_cleaned(self, step: Step) -> _Ending | None:
         """The removal after clean-up calls: planned and judged by what they have left."""
+        if capture_modules(self._root).module(step.module) is None:
+            return None
         plan, refusal = self._replan(step.module)
         if refusal is not None:
             return _Ending(Outcome.STOPPED, f"after the clean-up calls, {refusal.reason}", refusal.remedy)
@@ -255,6 +248,21 @@ class Execution:
 
     def _collect(self) -> None:
         self._messages += self._tail.read_new()
+
+
+def _work(step: Step) -> tuple[object, ...]:
+    """What makes a step the same work."""
+    return step.verdict, step.edits, step.before, step.after
+
+
+def _failed(step: Step, failure: HelperFailure) -> _Ending:
+    reason = f"{step.module}: {failure.reason}"
+    if failure.outcome is HelperOutcome.BLOCKS:
+        return _Ending(Outcome.STOPPED, reason, f"see /proc/{failure.pid}/stack, and wait for it")
+    if failure.outcome is HelperOutcome.DIED:
+        held = f"{step.lock.value} may be held by it for good" if step.lock is not Lock.NONE else "see dmesg"
+        return _Ending(Outcome.STOPPED, f"{reason}; {held}", "see dmesg; a restart is the sound way now")
+    return _Ending(Outcome.FAILED, reason, "look again, and make a new plan")
 
 
 def _with_healing(ending: _Ending, healing: Healing | None) -> _Ending:

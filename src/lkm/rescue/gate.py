@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lkm.diagnosis.blockers import unseen_findings
 from lkm.diagnosis.findings import Verdict
+from lkm.diagnosis.policy import edit_policy_findings
 from lkm.diagnosis.verdict import REFUSING
 from lkm.diagnosis.way_on import or_quarantine
 from lkm.rescue.complete import needed_symbols
@@ -33,6 +35,8 @@ def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator
     """Why `plan` may not be executed, the most basic reason first. `force` accepts a verdict `crash`."""
     yield from _privilege(snapshot.policy)
     yield from _verdicts(plan, force=force)
+    if plan.needs_helper:
+        yield from _helper_policy(snapshot, plan)
     if plan.needs_helper or any(_wants_edits(step) for step in plan.steps):
         yield from _architecture(snapshot)
         yield from _sibling(snapshot)
@@ -62,6 +66,15 @@ def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
             )
 
 
+def _helper_policy(snapshot: Snapshot, plan: Plan) -> Iterator[Refusal]:
+    """What forbids a helper, also where nothing is to be edited: clean-up calls need one too."""
+    for finding in edit_policy_findings(snapshot.policy):
+        yield Refusal(finding.summary, finding.remedy)
+    if any(step.kind is StepKind.CLEAN_UP for step in plan.steps):
+        for finding in unseen_findings(snapshot):
+            yield Refusal(finding.summary, finding.remedy)
+
+
 def _stands(step: Step) -> bool:
     """Whether something refuses the removal that no clean-up call takes away."""
     refusing = {code.value for code in REFUSING}
@@ -80,7 +93,8 @@ def _architecture(snapshot: Snapshot) -> Iterator[Refusal]:
             f"there is no helper for {snapshot.machine}, only for {', '.join(MACHINES)}",
             "diagnosis and plain removal work here too",
         )
-    if snapshot.policy.cfi:
+    sibling = snapshot.sibling
+    if snapshot.policy.cfi or (snapshot.policy.cfi is None and sibling is not None and sibling.cfi):
         yield Refusal(
             "this kernel checks the type of every function that it calls by pointer (CONFIG_CFI), and the helper's "
             "init carries no such type",

@@ -82,6 +82,14 @@ class Lock(Enum):
         """The kernel functions that take and release it."""
         return _LOCK_FUNCTIONS[self]
 
+    @property
+    def may_be_hidden(self) -> bool:
+        """Whether the helper does without it where kallsyms does not have it, and relies on what it expects.
+
+        A list is never edited without its lock.
+        """
+        return self is not Lock.IDEM_LOCK
+
 
 _LOCK_FUNCTIONS = {
     Lock.MODULE_MUTEX: ("mutex_trylock", "mutex_unlock"),

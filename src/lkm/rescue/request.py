@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What a caller asks of a plan; the clean-up calls as they are written on the command line. Pure.
 
-    platform_device_unregister(*my_pdev)
-    misc_deregister(my_misc)        an address: of that symbol
-    kfree(*cache:entry)             the value at `entry` of the module `cache`
+    misc_deregister(&my_misc)             the address of a symbol; the & may be left out
+    platform_device_unregister(*my_pdev)  the 8 bytes that stand there: the pointer that C calls my_pdev
+    kfree(*cache:entry)                   the value at `entry` of the module `cache`
     unregister_chrdev(240, "mine")  integers (decimal, 0x…, negative) and strings
 
 `vmlinux:NAME` is the kernel's own symbol of that name.
@@ -113,11 +113,18 @@ def _argument(part: re.Match[str]) -> ArgumentRequest:
     if part["number"] is not None:
         return _number(part["number"])
     if part["text"] is not None:
-        plain = re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), part["text"])
-        if "\0" in plain:
-            raise UsageError(f"{part['text']!r}: a string ends at its first NUL")
-        return ArgumentRequest(f'"{part["text"]}"', text=plain)
+        return ArgumentRequest(f'"{part["text"]}"', text=_text(part["text"]))
     return ArgumentRequest(part["star"] + part["symbol"], symbol=part["symbol"], value=bool(part["star"]))
+
+
+def _text(text: str) -> str:
+    unknown = [escape for escape in re.findall(r"\\(.)", text, re.DOTALL) if escape not in _ESCAPES]
+    if unknown:
+        raise UsageError(f"\\{unknown[0]} is not understood", remedy='in a string: \\n, \\t, \\\\ and \\"')
+    plain = re.sub(r"\\(.)", lambda escape: _ESCAPES[escape[1]], text)
+    if "\0" in plain or not plain.isascii():
+        raise UsageError(f"{text!r}: a string is ASCII, and ends at its first NUL")
+    return plain
 
 
 def _number(text: str) -> ArgumentRequest:

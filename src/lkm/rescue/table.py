@@ -19,7 +19,8 @@ All numbers are little-endian.
     then the arguments, six u64 a call, and the strings that some of them point to
 
 1. The lock is taken, or nothing is done.
-2. Every expected value is compared; at one difference nothing is written and nothing called.
+2. Every expected value is compared; at one difference nothing is written and nothing called. Values of stores are
+   not compared again after the calls before them; a cmpxchg compares once more.
 3. The entries are made in their order. A write that fails, or a call that must return 0 and does not, undoes
    the writes before it (a call is not undone).
 4. The lock is given back.
@@ -36,6 +37,7 @@ The answer, as -errno, is beyond every errno of the kernel; i is the entry that 
     1792 + i  the address cannot be written: the writes before it were undone
     2048 + i  cmpxchg met another value: the writes before it were undone
     2560 + i  the call did not return 0: the writes before it were undone
+    2816 + i  so it was with a later entry, and this write could not be undone
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class HelperOutcome(Enum):
     UNWRITABLE = "the address cannot be written"
     CHANGED = "the value changed at the last moment"
     CALL_FAILED = "the call did not succeed"
+    NOT_UNDONE = "a write could not be undone"
     NOT_RUN = "the helper did not run"
     DIED = "the helper died in a call"
     BLOCKS = "the helper has not come back"
@@ -86,6 +89,7 @@ _ANSWERS = (
     (1792, HelperOutcome.UNWRITABLE),
     (2048, HelperOutcome.CHANGED),
     (2560, HelperOutcome.CALL_FAILED),
+    (2816, HelperOutcome.NOT_UNDONE),
 )
 
 
@@ -144,7 +148,9 @@ def render_table(step: Step, symbols: Mapping[str, int]) -> Table:
 
 def _header(step: Step, symbols: Mapping[str, int]) -> bytes:
     access = [_address(symbols, name) for name in ("copy_from_kernel_nofault", "copy_to_kernel_nofault")]
-    lock = symbols.get(step.lock.value, 0) if step.lock is not Lock.NONE else 0
+    lock = 0 if step.lock is Lock.NONE else symbols.get(step.lock.value, 0)
+    if not lock and not step.lock.may_be_hidden:
+        _address(symbols, step.lock.value)
     trylock, unlock = (_address(symbols, name) for name in step.lock.functions) if lock else (0, 0)
     return HEADER.pack(trylock, lock, unlock, *access, len(operations(step)), 0)
 

@@ -221,7 +221,7 @@ class _Capture:
 
     def _read_symbols(self, memory: KernelMemory) -> dict[str, int]:
         try:
-            found = {name: memory.symbols.address(name) for name in SYMBOLS}
+            found = {name: memory.symbols.unique(name) for name in SYMBOLS}
         except LkmError as error:
             self._notes.append(str(error))
             return {}

@@ -40,6 +40,7 @@ class Sibling(NamedTuple):
 
     build_matches  its build-id equals that of the loaded module of its name; None: nothing to compare with
     crc            of `module_layout` in `__versions`; None without MODVERSIONS
+    cfi            its functions carry types that are checked where they are called (kCFI)
     """
 
     path: str
@@ -53,6 +54,7 @@ class Sibling(NamedTuple):
     exit: int
     crc: Optional[int] = None
     retpoline: bool = False
+    cfi: bool = False
 
 
 class Proof(NamedTuple):
@@ -97,12 +99,14 @@ class Layout(NamedTuple):
 
 class SymbolPlace(NamedTuple):
     """One symbol of a name. `type` is its letter in /proc/kallsyms, `module` "" for the kernel itself, `value`
-    the 8 bytes that stand there (None: not read)."""
+    the 8 bytes that stand there (None: not read), `freed`: it lies in the kernel's own init text, whose memory
+    is given back after boot (free_initmem)."""
 
     address: Address
     type: str
     module: str = ""
     value: Optional[Address] = None
+    freed: bool = False
 
 
 class ResolvedSymbol(NamedTuple):

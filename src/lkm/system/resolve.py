@@ -23,10 +23,17 @@ def _places(memory: KernelMemory, name: str) -> list[SymbolPlace]:
     module, _, plain = name.rpartition(":")
     wanted = None if not module else "" if module == KERNEL else module.replace("-", "_")
     return [
-        SymbolPlace(address, kind, owner, _value(memory, address))
+        SymbolPlace(
+            address, kind, owner, _value(memory, address), not owner and _in_init_text(memory, address)
+        )
         for address, kind, owner in memory.symbols.named(plain)
         if wanted is None or owner == wanted
     ]
+
+
+def _in_init_text(memory: KernelMemory, address: int) -> bool:
+    start, end = (memory.symbols.address(name) for name in ("_sinittext", "_einittext"))
+    return start <= address < end
 
 
 def _value(memory: KernelMemory, address: int) -> int | None:

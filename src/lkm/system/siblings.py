@@ -146,4 +146,13 @@ def _sibling(path: str, module: ModuleFile) -> Optional[Sibling]:
         exit=this.exit_offset,
         crc=versions.get("module_layout"),
         retpoline=module.modinfo.get("retpoline") == "Y",
+        cfi=_has_types(module),
+    )
+
+
+def _has_types(module: ModuleFile) -> bool:
+    """Whether its functions carry types (kCFI): x86_64 has a section of the traps, both have such symbols."""
+    marks = ("__cfi_", "__kcfi_typeid_")
+    return module.elf.section(".kcfi_traps") is not None or any(
+        symbol.name.startswith(marks) for symbol in module.elf.symbols
     )

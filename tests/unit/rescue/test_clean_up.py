@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,10 +17,12 @@ from lkm.rescue.planner import plan_rescue
 from lkm.rescue.request import ArgumentRequest, Request, parse_call
 from lkm.system.snapshot import (
     ModuleState,
+    Reader,
     RegistrationKind,
     ResolvedSymbol,
     Snapshot,
     SymbolPlace,
+    Unread,
 )
 from tests.snapshots import make_module, make_registration, make_snapshot, name
 
@@ -56,12 +59,13 @@ def test_a_call_is_written_as_in_c(text: str, function: str, arguments: tuple[Ar
 @pytest.mark.parametrize(
     "text",
     ["", "f", "f(", "f)", "f(1", "f(,)", "f(1,)", "f(1 2)", "f(1x)", "f(**a)", 'f("a)', "f(1)(2)", "f(010)",
-     "f(0x10000000000000000)", "f(1,2,3,4,5,6,7)", "1(2)", "f(a+1)", "f(1.5)"],
+     "f(0x10000000000000000)", 'f("a\\0b")', 'f("\\x41")', 'f("é")', 'f("\udc80")',
+     "f(1,2,3,4,5,6,7)", "1(2)", "f(a+1)", "f(1.5)"],
 )  # fmt: skip
 def test_what_is_no_call_is_shown(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_call(text)
-    assert caught.value.remedy or "64 bits" in caught.value.message or "octal" in caught.value.message
+    assert caught.value.remedy or any(word in caught.value.message for word in ("64 bits", "octal", "ASCII"))
 
 
 @given(st.text(max_size=60))
@@ -119,9 +123,10 @@ def test_an_exit_that_runs_anyway_is_not_called_twice() -> None:
     ("call", "places", "words"),
     [
         ("f(1)", (), "not in /proc/kallsyms"),
-        ("f(1)", (SymbolPlace(1 << 63, "t"), SymbolPlace(2 << 62, "t", "x")), "f is ambiguous"),
+        ("f(1)", (SymbolPlace(1 << 63, "t"), SymbolPlace(3 << 62, "t", "x")), "f is ambiguous"),
         ("f(1)", (SymbolPlace(1 << 63, "t", "y"),), "but in y"),
         ("f(1)", (SymbolPlace(1 << 63, "d"),), "no function"),
+        ("f(1)", (SymbolPlace(1 << 63, "t", freed=True),), "given back after boot"),
         ("kfree(*f)", (SymbolPlace(1 << 63, "d"),), "cannot be read"),
     ],
 )
@@ -150,6 +155,33 @@ def test_what_would_crash_is_judged_after_the_calls() -> None:
 def test_no_call_takes_away_what_refuses_for_good() -> None:
     snapshot = make_snapshot(DEAD._replace(holders=(name("y"),)), make_module("y"), resolved=(FREE,))
     assert any("y" in refusal.reason for refusal in refusals(snapshot, plan_of(snapshot, "kfree(1)")))
+
+
+def test_its_own_exit_after_the_calls_is_warned_of() -> None:
+    plan = plan_of(make_snapshot(make_module("x"), resolved=(FREE,)), "kfree(1)")
+    assert any("exit runs after the calls" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize("policy", [{"lockdown": "integrity"}, {"sig_enforce": True}, {"loadpin": True}])
+def test_policy_forbids_the_calls_helper_too(policy: dict[str, Any]) -> None:
+    snapshot = make_snapshot(make_module("x"), resolved=(FREE,))
+    snapshot = snapshot._replace(policy=snapshot.policy._replace(**policy))
+    assert [*refusals(snapshot, plan_of(snapshot, "kfree(1)"))]
+    assert [*refusals(snapshot, plan_of(snapshot))] == []
+
+
+def test_nothing_is_called_where_not_everybody_was_seen() -> None:
+    snapshot = make_snapshot(
+        make_module("x"), resolved=(FREE,), unread=(Unread(Reader.TASKS, "not in time"),)
+    )
+    assert any(
+        "not in time" in refusal.reason for refusal in refusals(snapshot, plan_of(snapshot, "kfree(1)"))
+    )
+
+
+def test_the_same_address_twice_is_not_ambiguous() -> None:
+    twice = ResolvedSymbol("f", (SymbolPlace(1 << 63, "t"), SymbolPlace(1 << 63, "t", "x")))
+    assert clean_up_of(plan_of(make_snapshot(DEAD, resolved=(twice,)), "f()")).before
 
 
 def test_a_recorded_plan_has_its_request() -> None:

@@ -152,6 +152,11 @@ def test_without_a_lock_nothing_is_taken() -> None:
     assert render_table(make_step(lock=Lock.NONE), SYMBOLS).data[:24] == bytes(24)
 
 
+def test_a_list_is_not_edited_without_its_lock() -> None:
+    with pytest.raises(LkmError, match="idem_lock"):
+        render_table(make_step(lock=Lock.IDEM_LOCK), SYMBOLS)
+
+
 def test_too_many_edits_are_refused() -> None:
     with pytest.raises(LkmError, match="256 edits"):
         render_table(make_step(EDITS[:1] * 256), SYMBOLS)
@@ -169,6 +174,7 @@ def test_too_many_edits_are_refused() -> None:
         (1792 + 2, HelperOutcome.UNWRITABLE, 2),
         (2048 + 1, HelperOutcome.CHANGED, 1),
         (2560 + 4, HelperOutcome.CALL_FAILED, 4),
+        (2816 + 255, HelperOutcome.NOT_UNDONE, 255),
         (8, HelperOutcome.NOT_RUN, None),
         (129, HelperOutcome.NOT_RUN, None),
         (0, HelperOutcome.NOT_RUN, None),

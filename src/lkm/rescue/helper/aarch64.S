@@ -81,7 +81,9 @@ made:   add     w22, w22, #1
         add     x20, x20, #ENTRY_SIZE
         b       make_next
 
-invoke: ldr     x9, [x20, #8]
+// A call may give a lock back: what was written before is seen before.
+invoke: dmb     ish
+        ldr     x9, [x20, #8]
         add     x9, x19, x9
         ldp     x0, x1, [x9]
         ldp     x2, x3, [x9, #16]
@@ -109,6 +111,8 @@ undo:   cbz     w22, unlock
         ldr     x4, [x20, #16]
         add     x1, x20, #8
         bl      replace
+        cbz     x0, undo
+        add     w23, w22, #2816
         b       undo
 
 unlock: ldr     x16, [x19, #TRYLOCK]

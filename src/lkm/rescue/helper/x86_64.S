@@ -114,6 +114,9 @@ undo:   test    r13, r13
         mov     rax, [rbx + 16]
         lea     rsi, [rbx + 8]
         call    replace
+        test    rax, rax
+        jz      undo
+        lea     r14d, [r13 + 2816]
         jmp     undo
 
 unlock: cmp     qword ptr [r15 + TRYLOCK], 0
