@@ -147,6 +147,7 @@ def render_result(result: RescueResult, *, colour: bool) -> list[str]:
     if before.state is not None:
         lines.append(f"before: {before.module} is {before.state}, refcnt {before.refcnt}")
         lines += [f"  {finding.code.value}: {plain(finding.summary)}" for finding in before.findings]
+        lines += [f"  not scanned: {plain(item)}" for item in before.not_scanned]
     for plan in [*([result.plan] if result.plan else []), *result.later_plans]:
         lines += _render_plan(plan)
     lines += [f"differs: {line}" for line in result.differs]

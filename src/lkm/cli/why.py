@@ -12,7 +12,7 @@ from lkm.cli.files import read_named_file
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.cli.scan_progress import ScanProgress
 from lkm.diagnosis.diagnose import diagnose
-from lkm.diagnosis.findings import Diagnosis, Verdict
+from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
 from lkm.errors import NoLoadableModules, UsageError
 from lkm.names import module_name
 from lkm.root import Root
@@ -118,7 +118,8 @@ def render_diagnosis(diagnosis: Diagnosis, *, colour: bool) -> list[str]:
         )
         lines += [f"      seen: {plain(item)}" for item in finding.evidence]
         if finding.event:
-            lines.append(f"      without its exit: {plain(finding.event)}")
+            when = "then" if finding.code is FindingCode.OPEN_WITHOUT_REFERENCE else "without its exit"
+            lines.append(f"      {when}: {plain(finding.event)}")
         if finding.remedy:
             lines.append(f"      do: {plain(finding.remedy)}")
     if diagnosis.verdict is not None:

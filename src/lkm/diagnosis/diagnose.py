@@ -49,7 +49,9 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         *([] if references else _open_findings(snapshot, module, activity)),
         *_thread_findings(module, activity),
         *registered_findings(snapshot, module),
-        *pointed_at_findings(snapshot, name),
+        *pointed_at_findings(
+            snapshot, name, referenced=any(f.code is FindingCode.REFERENCED for f in references)
+        ),
     ]
     edited = any(finding.code in EDITABLE for finding in findings)
     if edited:
@@ -61,6 +63,8 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
     failed = tuple(
         f"kernel memory: {scan.error}" for scan in snapshot.scans if scan.module == name and scan.error
     )
+    scan = scan_of(snapshot, name)
+    scanned = scan.notes if scan else ()
     return Diagnosis(
         module=name,
         state=module.state.value,
@@ -70,7 +74,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         remedy=decision.remedy,
         findings=tuple(findings),
         exit_runs=exit_runs(module),
-        not_scanned=() if covered else (*dark, *failed, *snapshot.notes),
+        not_scanned=(*failed, *scanned) if covered else (*dark, *failed, *scanned, *snapshot.notes),
     )
 
 

@@ -21,9 +21,13 @@ def scan_of(snapshot: Snapshot, name: ModuleName) -> Optional[Scan]:
     return next((scan for scan in snapshot.scans if scan.module == name and not scan.error), None)
 
 
-def pointed_at_findings(snapshot: Snapshot, name: ModuleName) -> list[Finding]:
+def pointed_at_findings(snapshot: Snapshot, name: ModuleName, *, referenced: bool = False) -> list[Finding]:
     """`pointed-at`: pointers into the module in live objects that are not registrations told already, certain; and
-    those in memory of an unknown owner, which cannot be ruled out."""
+    those in memory of an unknown owner, which cannot be ruled out.
+
+    An open file or a mapping whose operations are in the module, and no reference covers it (`referenced`: one
+    may), is `open-without-reference`: its next use calls freed code, though the exit runs.
+    """
     scan = scan_of(snapshot, name)
     if scan is None:
         return []
@@ -33,10 +37,14 @@ def pointed_at_findings(snapshot: Snapshot, name: ModuleName) -> list[Finding]:
             live.setdefault(hit.what, []).append(hit)
     findings = [
         Finding(
-            FindingCode.POINTED_AT,
+            FindingCode.OPEN_WITHOUT_REFERENCE
+            if _in_use(hits[0]) and not referenced
+            else FindingCode.POINTED_AT,
             f"{what} points to {_target(hits[0], name)}",
             evidence=tuple(_line(hit) for hit in hits[:_SHOWN]),
-            remedy="its own exit takes that away, where it can run",
+            remedy="end who has it open"
+            if _in_use(hits[0])
+            else "its own exit takes that away, where it can run",
             event=hits[0].event,
         )
         for what, hits in live.items()
@@ -53,6 +61,11 @@ def pointed_at_findings(snapshot: Snapshot, name: ModuleName) -> list[Finding]:
             )
         )
     return findings
+
+
+def _in_use(hit: Hit) -> bool:
+    """An open file or a mapping: file.f_op, vm_area_struct.vm_ops. No exit takes that away."""
+    return hit.what.split(" ", 1)[0] in ("file.f_op", "vm_area_struct.vm_ops")
 
 
 def _target(hit: Hit, name: ModuleName) -> str:

@@ -143,6 +143,15 @@ class Btf:
         """The enumerators in order. One without a sign flag (all before pahole 1.24) is read as unsigned."""
         return self._enumerators(self._type(self._find(name, _ENUMS, "enum")))
 
+    def section(self, name: str) -> dict[str, int]:
+        """The variables in a section (`.data..percpu`) and where each starts, in bytes from its begin."""
+        found = self._type(self._find(name, frozenset({_DATASEC}), "section"))
+        variables = {}
+        for at in range(found.at + 3, found.at + 3 + 3 * found.vlen, 3):
+            variable = self._type(self._words[at])
+            variables[self._string(variable.name)] = self._words[at + 1]
+        return variables
+
     def _enumerators(self, found: _Type) -> dict[str, int]:
         each = _WORDS[found.kind][1]
         values: dict[str, int] = {}

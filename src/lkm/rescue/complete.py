@@ -74,6 +74,7 @@ def _warnings(snapshot: Snapshot, steps: Sequence[Step], request: Request, *, ed
             warnings.append(
                 "module_mutex is hidden on this kernel: the helper relies on its expectations alone"
             )
+    warnings += _scan_warnings(snapshot, own)
     exit_runs = bool(own) and own[-1].kind is StepKind.REMOVE and own[-1].exit_runs
     if request.run_exit and exit_runs:
         warnings.append("its own exit runs in its removal: --run-exit changes nothing")
@@ -84,6 +85,16 @@ def _warnings(snapshot: Snapshot, steps: Sequence[Step], request: Request, *, ed
     if policy.selinux_enforcing and edits:
         warnings.append("SELinux is enforcing: it may refuse the helper")
     return tuple(warnings)
+
+
+def _scan_warnings(snapshot: Snapshot, own: Sequence[Step]) -> list[str]:
+    """Of each module that is removed though memory could not be searched for pointers into it."""
+    removed = {step.module for step in own}
+    return [
+        f"kernel memory was not searched for pointers into {scan.module}, the verdict does not cover them: {scan.error}"
+        for scan in snapshot.scans
+        if scan.error and scan.module in removed
+    ]
 
 
 def _signing_warnings(policy: Policy) -> list[str]:

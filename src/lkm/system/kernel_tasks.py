@@ -10,7 +10,7 @@ from lkm.errors import LkmError
 from lkm.system.kcore import KcoreError
 from lkm.system.memory import KernelMemory
 
-__all__ = ["KernelTask", "find_task", "process_addresses", "read_task", "thread_addresses"]
+__all__ = ["KernelTask", "find_task", "init_task", "process_addresses", "read_task", "thread_addresses"]
 
 _MAX_PROCESSES = 1 << 18
 _MAX_THREADS = 1 << 16
@@ -31,12 +31,12 @@ class KernelTask(NamedTuple):
 
 def process_addresses(memory: KernelMemory) -> Iterator[int]:
     """The thread group leader of each process, init_task (the idle task) left out."""
-    first, link = _init_task(memory), memory.offset("task_struct", "tasks")
+    first, link = init_task(memory), memory.offset("task_struct", "tasks")
     for node in memory.list_nodes(first + link, what="the list of tasks", limit=_MAX_PROCESSES):
         yield node - link
 
 
-def _init_task(memory: KernelMemory) -> int:
+def init_task(memory: KernelMemory) -> int:
     """Address of `init_task`.
 
     Without CONFIG_KALLSYMS_ALL (Debian's arm64 6.1) it has no symbol. It is the ancestor of every task, and its

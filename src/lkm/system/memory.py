@@ -64,6 +64,9 @@ class Types(Protocol):
     def enum(self, name: str) -> dict[str, int]:
         """Enumerators and their values."""
 
+    def section(self, name: str) -> dict[str, int]:
+        """Variables in a section, and the offset of each."""
+
 
 def is_kernel_pointer(value: int) -> bool:
     """Whether the value can be a kernel address: in the upper half of x86_64 (4 and 5 levels) or arm64."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from lkm.system.exports import symbol_or_export
+from lkm.system.kcore import KcoreError
 from lkm.system.memory import KernelMemory
 
 __all__ = ["per_cpu_address", "per_cpu_offsets"]
@@ -12,13 +14,24 @@ _MAX_CPUS = 8192
 
 
 def per_cpu_offsets(memory: KernelMemory) -> tuple[int, ...]:
-    """`__per_cpu_offset[]` of the CPUs that there are. Raises `LkmError`.
+    """`__per_cpu_offset[]` of the CPUs that there are, by number where those that are possible come first.
+    Raises `LkmError`.
 
     A CPU that is not possible has the address of the template there (x86) or 0.
     """
-    start, count = memory.symbol("__per_cpu_offset"), memory.u32(memory.symbol("nr_cpu_ids"))
-    values = memory.words(start, min(count, _MAX_CPUS))
+    start = symbol_or_export(memory, "__per_cpu_offset")
+    values = memory.words(start, min(_count(memory), _MAX_CPUS))
     return tuple(dict.fromkeys(value for value in values if value))
+
+
+def _count(memory: KernelMemory) -> int:
+    """`nr_cpu_ids`; with CONFIG_FORCE_NR_CPUS (since 6.1) it is no variable, and the mask of possible CPUs tells
+    (include/linux/cpumask.h)."""
+    try:
+        return memory.u32(symbol_or_export(memory, "nr_cpu_ids"))
+    except KcoreError:
+        mask = memory.u64(symbol_or_export(memory, "__cpu_possible_mask"))
+        return max(1, mask.bit_length())
 
 
 def per_cpu_address(address: int, offset: int) -> int:

@@ -34,6 +34,7 @@ class Place(NamedTuple):
     address  of the word, as the kernel uses it: in the image, in vmalloc, or in the linear map
     name     symbol, cache, or command of the task; `offset` bytes from it, or from `start`
     start    of the object, stack or block; `size` its bytes, 0 where that is not known
+    shared   the cache has other types of objects too: its name may be of another one
     live     True: it is in use. False: a free object, a free page, below a stack pointer. None: unknown
     """
 
@@ -47,6 +48,7 @@ class Place(NamedTuple):
     cpu: Optional[int] = None
     pid: Optional[int] = None
     live: Optional[bool] = None
+    shared: bool = False
 
     def __str__(self) -> str:
         offset = f"+{self.offset:#x}" if self.offset else ""
@@ -58,7 +60,7 @@ class Place(NamedTuple):
         if self.kind is PlaceKind.SLAB:
             return f"{self.name} object {self.start:#x}{offset}"
         if self.kind is PlaceKind.STACK:
-            return f"the stack of {self.name} (pid {self.pid})"
+            return f"the stack of {self.name}" + (f" (pid {self.pid})" if self.pid is not None else "")
         return f"{self.kind.value} {self.address:#x}"
 
 

@@ -56,6 +56,9 @@ class FakeTypes:
             raise BtfLookupError(f"no enum {name}")
         return self.enums[name]
 
+    def section(self, name: str) -> dict[str, int]:
+        return self.enum(name)
+
     def _find(self, name: str) -> tuple[int, Mapping[str, int]]:
         if name not in self.structs:
             raise BtfLookupError(f"no struct {name}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from lkm.errors import LkmError
+from lkm.root import Root
 from lkm.system.memory import KernelMemory
 from lkm.system.scan.expected import Expected
 from lkm.system.scan.objects import identify, is_abandoned
@@ -21,16 +22,18 @@ class Classifier:
 
     def __init__(
         self,
+        root: Root,
         memory: KernelMemory,
         modules: Sequence[LoadedModule],
         module: LoadedModule,
         registrations: Sequence[Registration],
+        *,
         found: Sequence[tuple[int, Place]],
     ) -> None:
         self._memory = memory
         self._module = module
         self._found = found
-        self._expected = Expected(memory, modules, module, found)
+        self._expected = Expected(root, memory, modules, module, found)
         self._registered = [each for each in registrations if each.module == module.name and each.address]
 
     def hits(self) -> list[Hit]:
@@ -51,7 +54,7 @@ class Classifier:
         known = self._registration(value, place)
         if known:
             return hit._replace(found=HitClass.LIVE, what=f"{known.kind.value} {known.name}", registered=True)
-        found = self._identified(place)
+        found = self._identified(place, value)
         if found and place.live:
             what, event = found
             return hit._replace(found=HitClass.LIVE, what=what, event=event)
@@ -73,9 +76,9 @@ class Classifier:
         except LkmError:
             return False
 
-    def _identified(self, place: Place) -> Optional[tuple[str, str]]:
+    def _identified(self, place: Place, value: int) -> Optional[tuple[str, str]]:
         try:
-            return identify(self._memory, place)
+            return identify(self._memory, place, value)
         except LkmError as error:
             self._memory.note_error(f"the object at {place.start:#x}", error)
             return None

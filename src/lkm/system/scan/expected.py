@@ -7,16 +7,20 @@ Each rule cites what removes them. Read in 5.10, 6.1 and 6.12: delete_module, fr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
+from lkm.root import Root
+from lkm.system.files import read_text
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scanned import Place, PlaceKind
-from lkm.system.snapshot import LoadedModule
+from lkm.system.snapshot import LoadedModule, ModuleState
 
 __all__ = ["Expected"]
 
+_PAGE = 4096
 _MAX_DEPTH = 16
 _MAX_PAGES = 1 << 16
 _MAX_AREAS = 64
@@ -71,13 +75,16 @@ class Expected:
 
     def __init__(
         self,
+        root: Root,
         memory: KernelMemory,
         modules: Sequence[LoadedModule],
         module: LoadedModule,
         found: Iterable[tuple[int, Place]],
     ) -> None:
+        self._root = root
         self._memory = memory
         self._module = module
+        self._tables: dict[str, tuple[int, int]] = {}
         self._by_name = {each.name: each for each in modules}
         self._kobject = self._own("mkobj.kobj", "kobject")
         self._objects = {self._pointer(module, path): why for path, why in _OBJECTS}
@@ -90,12 +97,14 @@ class Expected:
         }
         self._uses = self._module_uses()
         self._areas = self._vm_structs(found)
+        self._bounds = {self._at("vmap_area", "va_start"), self._at("vmap_area", "va_end")}
+        self._freeing = self._init_pointers()
         self._records = _ftrace_records(memory)
 
     def reason(self, value: int, place: Place) -> str:
         """Why the removal of the module takes this word away, or why it does not matter; "" if nothing does."""
         if place.kind is PlaceKind.KERNEL:
-            return _SYMBOLS.get(place.name, "")
+            return _SYMBOLS.get(place.name, "") if place.name else self._by_value(value)
         if place.kind is PlaceKind.MODULE:
             return self._in_module(place)
         if place.kind is PlaceKind.SLAB:
@@ -112,9 +121,19 @@ class Expected:
         inside = place.address - other.address
         if 0 <= inside < self._size("module"):
             return self._in_struct(inside)
-        if other.name not in self._module.holders and self._read_only(other, place.address):
-            return "read-only data of a module that imports nothing from this one: addresses of its own init, freed"
+        if other.name not in self._module.holders and (
+            self._read_only(other, place.address) or self._in_table(other, place.address)
+        ):
+            return (
+                "fixed data of a module that imports nothing from this one: addresses of its own init, freed"
+            )
         return ""
+
+    def _by_value(self, value: int) -> str:
+        """Of a variable whose name is hidden (no CONFIG_KALLSYMS_ALL): what the list, tree or set is that leads to
+        that member of our struct module."""
+        inside = value - self._module.address
+        return self._in_struct(inside) if 0 <= inside < self._size("module") else ""
 
     def _in_struct(self, inside: int) -> str:
         for name, why in _MODULE_FIELDS:
@@ -139,11 +158,18 @@ class Expected:
             return False
         return address < stretch.start + size
 
+    def _in_table(self, other: LoadedModule, address: int) -> bool:
+        """In its addresses of traced functions, which are writable (arm64: __patchable_function_entries)."""
+        if other.name not in self._tables:
+            self._tables[other.name] = _table_of(self._root, other)
+        start, end = self._tables[other.name]
+        return start <= address < end
+
     def _in_slab(self, value: int, place: Place) -> str:
         for objects in (self._objects, self._others):
             if place.start and place.start in objects:
                 return objects[place.start]
-        if place.name == "vmap_area":
+        if place.name == "vmap_area" and place.offset in self._bounds:
             return "vfree of the module's memory in free_module"
         if place.name == "maple_node" and (self._is_start(value) or value & 0xFFF == 0xFFF):
             return "execmem_free in free_module: the trees of what is given out (mm/execmem.c, since 6.13)"
@@ -156,7 +182,7 @@ class Expected:
             return self._of_kobject(place)
         if place.name == "kernfs_node_cache":
             return self._of_kernfs(place)
-        if place.size in (16, 32) and place.offset in (8, 16, 24) and self._is_start(value):
+        if "kmalloc-" in place.name and place.offset in self._freeing and self._is_init(value):
             return "mod_initfree of do_init_module: a dead loader never queued it"
         return ""
 
@@ -214,6 +240,17 @@ class Expected:
     def _is_start(self, value: int) -> bool:
         return any(stretch.start == value for stretch in self._module.memory)
 
+    def _is_init(self, value: int) -> bool:
+        """The start of init memory of a module whose load has not ended: `core` for kernels that tell no kinds."""
+        starts = (part.start for part in self._module.memory if part.kind.startswith("init"))
+        return self._module.state is ModuleState.COMING and value in starts
+
+    def _init_pointers(self) -> frozenset[int]:
+        """Where struct mod_initfree points to init memory: one pointer until 6.3, three since (kernel/module/main.c,
+        ac3b43283923 "module: replace module_layout with module_memory")."""
+        names = ("module_init", "init_text", "init_data", "init_rodata")
+        return frozenset(at for name in names if (at := self._at("mod_initfree", name)) is not None)
+
     def _own(self, path: str, kind: str) -> tuple[int, int]:
         try:
             start = self._module.address + self._memory.offset("module", path)
@@ -241,16 +278,30 @@ class Expected:
             return 0
 
 
+def _table_of(root: Root, module: LoadedModule) -> tuple[int, int]:
+    """From the section __patchable_function_entries to the one that follows it in memory; 0, 0 where it has none."""
+    directory = f"/sys/module/{module.name}/sections"
+    try:
+        names = os.listdir(root.join(directory))
+        start = int(read_text(root.join(f"{directory}/__patchable_function_entries")) or "0", 16)
+        texts = [read_text(root.join(f"{directory}/{name}")) or "0" for name in names] if start else []
+        return start, min((at for text in texts if (at := int(text, 16)) > start), default=start)
+    except (OSError, ValueError):
+        return 0, 0
+
+
 def _ftrace_records(memory: KernelMemory) -> tuple[_Range, ...]:
     """The pages of records of traced functions: ftrace_pages_start, struct ftrace_page (kernel/trace/ftrace.c)."""
     found: list[_Range] = []
     try:
         node = memory.pointer(memory.symbol("ftrace_pages_start"))
         link, records = memory.offset("ftrace_page", "next"), memory.offset("ftrace_page", "records")
-        count, size = memory.offset("ftrace_page", "index"), memory.sizeof("dyn_ftrace")
+        # Records that were dropped again lie behind those in use
+        order = memory.offset("ftrace_page", "order") if memory.has("ftrace_page", "order") else 0
+        count, size = memory.offset("ftrace_page", "size", "index"), memory.sizeof("dyn_ftrace")
         for page in memory.chain(node, offset=link, what="ftrace_pages_start", limit=_MAX_PAGES):
             start = memory.u64(page + records)
-            end = start + memory.u32(page + count) * size
+            end = start + (_PAGE << memory.u32(page + order) if order else memory.u32(page + count) * size)
             found.append(_Range(start, end, "ftrace_release_mod in delete_module"))
     except LkmError as error:
         memory.note_error("ftrace's records", error)

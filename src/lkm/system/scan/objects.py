@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
+from lkm.system.kernel_tasks import read_task
 from lkm.system.memory import KernelMemory
 from lkm.system.scanned import Place, PlaceKind
 
@@ -42,17 +43,22 @@ _CACHES = {
 }
 
 
-def identify(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
-    """What it is and the event, or None where nobody can tell. Raises `LkmError` for memory that is gone."""
+def identify(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[str, str]]:
+    """What it is and the event, or None where nobody can tell. `value` is the pointer there. Raises `LkmError` for
+    memory that is gone."""
+    if place.kind is PlaceKind.STACK:
+        return _waiter(memory, place, value)
     if place.kind is PlaceKind.SLAB:
         return None if _is_general(place.name) else _slab(memory, place)
-    if place.kind is PlaceKind.KERNEL and place.name:
+    if place.kind is PlaceKind.KERNEL:
+        named = place.name or f"variable at {place.address:#x}"
         return (
             f"the kernel's variable {place}",
-            f"whatever next follows the kernel's {place.name} meets freed memory",
+            f"whatever next follows the kernel's {named} meets freed memory",
         )
-    if place.kind is PlaceKind.PER_CPU and place.name:
-        return f"the kernel's {place}", f"whatever next follows {place.name} meets freed memory"
+    if place.kind is PlaceKind.PER_CPU and not place.module:
+        named = place.name or f"per-CPU variable at {place.address:#x}"
+        return f"the kernel's {place}", f"whatever next follows {named} meets freed memory"
     if place.kind is PlaceKind.MODULE and place.name:
         return (
             f"data of the module {place.module}: {place}",
@@ -61,9 +67,25 @@ def identify(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     return None
 
 
+def _waiter(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[str, str]]:
+    """A task that waits in a list whose head is in the module: the words of its stack and of the head point to each
+    other (struct list_head, of a wait queue, a completion, a mutex). Other words of a stack may be left over."""
+    if place.pid is None or value & 7:
+        return None
+    following, before = memory.words(value, 2)
+    if following != place.address - 8 and before != place.address:
+        return None
+    return (
+        f"{place}, which waits there",
+        f"{place.name} (pid {place.pid}) follows its wait queue into freed memory as soon as it wakes",
+    )
+
+
 def is_abandoned(memory: KernelMemory, place: Place) -> bool:
     """Whether an allocated object is out of use and waits only for its last reference: a kernfs_node that was removed
-    (kernfs_drain: `active` is negative, KN_DEACTIVATED_BIAS). Raises `LkmError`."""
+    (kernfs_drain: `active` is negative, KN_DEACTIVATED_BIAS), a task that has ended. Raises `LkmError`."""
+    if place.kind is PlaceKind.SLAB and place.name == "task_struct":
+        return not read_task(memory, place.start).alive
     if place.kind is not PlaceKind.SLAB or place.name != "kernfs_node_cache":
         return False
     return memory.i32(place.start + memory.offset("kernfs_node", "active")) < 0
@@ -76,12 +98,26 @@ def _is_general(cache: str) -> bool:
 
 def _slab(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     kind = _CACHES.get(place.name)
-    if kind is None:  # which member it is, and whether that is ever followed, nobody can tell
+    if kind is None or (
+        place.shared and not _is_really(memory, kind.struct, place.start)
+    ):  # which member it is, and whether that is ever followed, nobody can tell
         return None
     member = _member(memory, kind.struct, place.offset)
     name = _name(memory, kind.struct, place.start)
     what = f"{kind.struct}{f'.{member}' if member else ''}{f' of {name}' if name else ''}"
     return what, kind.event.format(name=name or "?")
+
+
+def _is_really(memory: KernelMemory, struct: str, start: int) -> bool:
+    """Whether the object is of that type, in a cache that has others too. Raises `LkmError`."""
+    if struct == "file":
+        inode = memory.u64(start + memory.offset("file", "f_inode"))
+        dentry = memory.u64(start + memory.offset("file", "f_path.dentry"))
+        return bool(inode) and memory.u64(dentry + memory.offset("dentry", "d_inode")) == inode
+    if struct == "vm_area_struct":
+        first, end = (memory.u64(start + memory.offset(struct, name)) for name in ("vm_start", "vm_end"))
+        return first < end and not (first | end) & 0xFFF
+    return False
 
 
 def _member(memory: KernelMemory, struct: str, offset: int) -> str:

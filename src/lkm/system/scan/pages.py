@@ -22,12 +22,14 @@ from lkm.system.kcore import Kcore, KcoreError
 __all__ = ["Page", "PageKind", "Pages"]
 
 _MAX_ORDER = 20
-_MAX_ROOTS = 1 << 16
 _SECTION_FLAGS = (1 << 12) - 1
 _HAS_MEM_MAP = 2
 _STEP = 1 << 22
 _ANON = 1
 _WORD = (1 << 64) - 1
+_NO_TYPE = (1 << 32) - 1
+"""Of a page that nobody maps (_mapcount -1). Since 6.14 large objects of kmalloc have no count while in use, but a
+type (PGTY_large_kmalloc, mm/slub.c)."""
 _LARGEST_MASK = 1 << 30
 """Of the struct pages of one compound page, in bytes; an address is further from the end of memory."""
 
@@ -127,18 +129,21 @@ class Pages:
         element = self.base + number * self.size
         aligned = -link & _WORD
         is_mask = aligned < _LARGEST_MASK and aligned & aligned - 1 == 0
-        return ((element & link if is_mask else link) - self.base) // self.size
+        head = ((element & link if is_mask else link) - self.base) // self.size
+        if not 0 <= head <= number:
+            raise KcoreError(f"page {number}: its struct page names {link:#x} as its first, which is none")
+        return head
 
     def _read(self, number: int) -> bytes:
         return self._kcore.read(self.base + number * self.size, self.size)
 
     def _kind(self, data: bytes) -> PageKind:
-        kind = int.from_bytes(data[self._type : self._type + 4], "little")
+        kind = _half(data, self._type)
         if self._is_slab(data, kind):
             return PageKind.SLAB
         flags, mapping = _word(data, 0), _word(data, self._mapping)
-        if not int.from_bytes(data[self._refcount : self._refcount + 4], "little") or kind == self._buddy:
-            return PageKind.FREE  # refcount 0: in a list of a CPU, or being freed
+        if kind == self._buddy or (kind == _NO_TYPE and not _half(data, self._refcount)):
+            return PageKind.FREE  # refcount 0 and no type: in a list of a CPU, or being freed
         if self._reserved(flags):
             return PageKind.RESERVED
         if mapping & _ANON:
@@ -155,6 +160,10 @@ class Pages:
 
     def _reserved(self, flags: int) -> bool:
         return self._reserved_bit is not None and bool(flags >> self._reserved_bit & 1)
+
+
+def _half(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
 
 
 def _word(data: bytes, at: int) -> int:

@@ -8,6 +8,7 @@ from typing import Optional
 
 from lkm.errors import LkmError
 from lkm.names import ModuleName
+from lkm.system.exports import symbol_or_export
 from lkm.system.kcore import Kcore
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners
@@ -23,6 +24,12 @@ __all__ = ["Places", "mapped_addresses"]
 _WORD = (1 << 64) - 1
 _LARGE = 1 << 21
 """Bytes: a mapping of this size or more is no vmalloc area, nor a module."""
+
+_SECTION = ".data..percpu"
+_EXPORTED = ("cpu_number", "numa_node", "softnet_data", "cpu_sibling_map")
+"""Per-CPU variables that modules may use."""
+_CPU_STACKS = ("irq_stack_backing_store", "exception_stacks", "entry_stack_storage", "doublefault_stack")
+"""Stacks of a CPU, arch/x86/kernel/{irq_64,cpu/common}.c, 5.10 to 7.x: how much is in use nobody tells."""
 
 _SIMPLE = {
     PageKind.FREE: (PlaceKind.FREE, False),
@@ -80,6 +87,7 @@ class Places:
         self._stacks = Stacks(memory)
         self._slabs = Slabs(memory)
         self._per_cpu = _PerCpu(memory, modules, self._slabs.cpu_offsets)
+        self._named = bool(memory.symbols.address("init_task"))  # else functions alone have names
         self._images = [s for s in kcore.segments if s.physical is not None and s not in linear.segments]
 
     def place(self, at: int) -> Place:
@@ -105,7 +113,7 @@ class Places:
         return None
 
     def _kernel(self, address: int) -> Place:
-        symbol = self._memory.symbolize(address)
+        symbol = self._memory.symbolize(address) if self._named else None
         name, offset = (symbol.name, symbol.offset) if symbol else ("", 0)
         return Place(PlaceKind.KERNEL, address, name=name, offset=offset, live=True)
 
@@ -113,6 +121,8 @@ class Places:
         page = self._pages.page(number)
         if page.kind is PageKind.SLAB:
             return self._slab(at, page)
+        if alias is None and page.kind is PageKind.RESERVED:
+            alias = self._image(at)
         for address in (at, alias):
             stack = self._stacks.of(address) if address is not None else None
             if stack and address is not None:
@@ -122,7 +132,6 @@ class Places:
                 )  # fmt: skip
         if page.kind not in (PageKind.ANONYMOUS, PageKind.CACHE, PageKind.FREE):
             reserved = page.kind is PageKind.RESERVED
-            alias = self._image(at) if alias is None and reserved else alias
             known = self._mapping(alias, reserved=reserved) if alias is not None else None
             known = known or self._per_cpu.place(at)
             if known:
@@ -162,7 +171,7 @@ class Places:
         found = self._slabs.object_at(at, page.address, start)
         return Place(
             PlaceKind.SLAB, at, name=found.cache, start=found.start, offset=at - found.start,
-            size=found.size, live=found.allocated,
+            size=found.size, live=found.allocated, shared=found.shared,
         )  # fmt: skip
 
 
@@ -172,18 +181,30 @@ class _PerCpu:
     def __init__(self, memory: KernelMemory, modules: Sequence[LoadedModule], offsets: Sequence[int]) -> None:
         self._memory = memory
         self._offsets = offsets
-        self._start = memory.symbols.address("__per_cpu_start")
-        self._end = memory.symbols.address("__per_cpu_end")
+        self._start, self._end = _static_area(memory, offsets)
         self._modules = [found for module in modules if (found := _module_per_cpu(memory, module))]
         self._chunk = _first_chunk(memory)
+
+    def _named(self, address: int) -> tuple[str, int]:
+        """The variable there, and how far inside of it."""
+        if self._memory.symbols.address("__per_cpu_start"):
+            symbol = self._memory.symbolize(address)
+            return (symbol.name, symbol.offset) if symbol else ("", 0)
+        inside = address - self._start
+        known = [(at, name) for name, at in self._memory.types.section(_SECTION).items() if at <= inside]
+        at, name = max(known, default=(inside, ""))
+        return name, inside - at
 
     def place(self, address: int) -> Optional[Place]:
         """The place of an address in per-CPU memory, or None for an address that is not."""
         for cpu, offset in enumerate(self._offsets):
             inside = address - offset & _WORD
             if self._start <= inside < self._end:
-                symbol = self._memory.symbolize(inside)
-                name, at = (symbol.name, symbol.offset) if symbol else ("", 0)
+                name, at = self._named(inside)
+                if name in _CPU_STACKS:
+                    return Place(
+                        PlaceKind.STACK, address, name=f"interrupts of CPU {cpu}", offset=at, cpu=cpu
+                    )
                 return Place(PlaceKind.PER_CPU, address, name=name, offset=at, cpu=cpu, live=True)
             for start, size, name in self._modules:
                 if start <= inside < start + size:
@@ -207,10 +228,26 @@ def _module_per_cpu(memory: KernelMemory, module: LoadedModule) -> Optional[tupl
     return (start, size, module.name) if start and size else None
 
 
+def _static_area(memory: KernelMemory, offsets: Sequence[int]) -> tuple[int, int]:
+    """The kernel's own per-CPU variables, at the addresses that their symbols have; without such symbols, by the
+    one that is exported, and what BTF has of their section."""
+    start, end = memory.symbols.address("__per_cpu_start"), memory.symbols.address("__per_cpu_end")
+    if end or not offsets:
+        return start, end
+    try:
+        known = memory.types.section(_SECTION)
+        name = next((name for name in _EXPORTED if name in known), "")
+        start = symbol_or_export(memory, name) - known[name]
+        return start, start + memory.sizeof(_SECTION)
+    except LkmError as error:
+        memory.note_error("the kernel's per-CPU variables", error)
+        return 0, 0
+
+
 def _first_chunk(memory: KernelMemory) -> tuple[int, int]:
     """The chunk that was set up at boot (pcpu_setup_first_chunk, mm/percpu.c): a unit a CPU."""
     try:
-        start = memory.pointer(memory.symbol("pcpu_base_addr"))
+        start = memory.pointer(symbol_or_export(memory, "pcpu_base_addr"))
         units = memory.u32(memory.symbol("pcpu_nr_units"))
         return start, start + units * memory.u32(memory.symbol("pcpu_unit_size"))
     except LkmError:

@@ -112,7 +112,7 @@ def scan_modules(
         scans.append(
             Scan(
                 target.name,
-                hits=tuple(Classifier(memory, modules, target, given, mine).hits()),
+                hits=tuple(Classifier(root, memory, modules, target, given, found=mine).hits()),
                 searched=sum(span.size for span in spans) - _bytes(own[target.name]),
                 free=_bytes(free),
                 own=_bytes(own[target.name]),

@@ -22,16 +22,17 @@ __all__ = ["SlabObject", "Slabs"]
 
 _MAX_OBJECTS = 1 << 15
 _MAX_SHEAVES = 1 << 12
-_MAX_NODES = 64
 
 
 class SlabObject(NamedTuple):
-    """An object: its cache, where it starts, its size in bytes; `allocated` is None where that is not known."""
+    """An object: its cache, where it starts, its size in bytes; `allocated` is None where that is not known;
+    `shared` where the cache has other types of that size too: it has the name of the first (slab merging)."""
 
     cache: str
     start: int
     size: int
     allocated: Optional[bool]
+    shared: bool = False
 
 
 class _Cache(NamedTuple):
@@ -42,6 +43,7 @@ class _Cache(NamedTuple):
     link: int
     random: int
     left_pad: int
+    shared: bool
 
 
 class Slabs:
@@ -66,7 +68,7 @@ class Slabs:
         base = start + index * cache.size + cache.left_pad
         free = self._free_of(cache, slab)
         allocated = None if free is None else base not in free
-        return SlabObject(cache.name, base, cache.object_size, allocated)
+        return SlabObject(cache.name, base, cache.object_size, allocated, cache.shared)
 
     def _cache(self, address: int) -> _Cache:
         if address not in self._caches:
@@ -88,6 +90,8 @@ class Slabs:
                 link=field("offset"),
                 random=random,
                 left_pad=pad if flags & _SLAB_RED_ZONE else 0,
+                shared=memory.has("kmem_cache", "refcount")
+                and memory.i32(address + memory.offset("kmem_cache", "refcount")) > 1,
             )
             if not self._caches[address].size:
                 raise KcoreError(f"the cache at {address:#x} has objects of no size")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
-from lkm.system.kernel_tasks import process_addresses, read_task, thread_addresses
+from lkm.system.kernel_tasks import init_task, process_addresses, read_task, thread_addresses
 from lkm.system.memory import KernelMemory
 
 __all__ = ["Stack", "Stacks"]
@@ -54,7 +54,7 @@ def _read(memory: KernelMemory) -> Iterator[Stack]:
         size = memory.sizeof("thread_union")
     except LkmError:
         size = _DEFAULT_SIZE
-    for leader in (memory.symbol("init_task"), *process_addresses(memory)):
+    for leader in (init_task(memory), *process_addresses(memory)):
         try:
             threads = {leader, *thread_addresses(memory, leader)}
         except LkmError:

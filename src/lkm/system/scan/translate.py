@@ -22,7 +22,6 @@ __all__ = ["LinearMap", "PageTables", "Shape", "Stretch", "linear_map", "shape_o
 
 _KERNEL_IMAGE = 0xFFFFFFFF80000000
 """x86_64: __START_KERNEL_map. No linear map reaches it."""
-_MAX_ENTRIES = 1 << 22
 
 
 class Stretch(NamedTuple):
