@@ -91,7 +91,8 @@ def _scan_warnings(snapshot: Snapshot, own: Sequence[Step]) -> list[str]:
     """Of each module that is removed though memory could not be searched for pointers into it."""
     removed = {step.module for step in own}
     return [
-        f"kernel memory was not searched for pointers into {scan.module}, the verdict does not cover them: {scan.error}"
+        f"kernel memory was not searched for pointers into {scan.module}, and the verdict leaves them out: "
+        f"{scan.error}"
         for scan in snapshot.scans
         if scan.error and scan.module in removed
     ]
