@@ -20,6 +20,7 @@
     ├── ElfWriteError (ValueError)  an ELF file that cannot be made as it was asked for      (exit 1)
     ├── KernelCallError (OSError) a system call failed, was killed or did not return         (exit 1)
     │   └── NoLoadableModules     the kernel was built without them
+    ├── Busy                      another lkm is at work on this kernel                      (exit 1)
     ├── ThreadsUnknown            who lives could not be told                                (exit 1)
     ├── KcoreError                kernel memory that is not mapped or cannot be read         (exit 1)
     ├── Refused                   policy or safety forbids it                                (exit 3)

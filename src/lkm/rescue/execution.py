@@ -27,6 +27,7 @@ from lkm.rescue.request import Request
 from lkm.rescue.result import Options, Outcome, RescueResult
 from lkm.rescue.signing import Signer
 from lkm.rescue.table import HelperOutcome
+from lkm.rescue.turn import sole_turn
 from lkm.root import Root
 from lkm.system.capture import capture, capture_modules
 from lkm.system.kmsg import KmsgLine, KmsgTail
@@ -52,15 +53,19 @@ class _Ending(NamedTuple):
 
 
 def help_patiently(
-    plan: Plan, step: Step, *, signer: Optional[Signer] = None, seconds: Optional[float] = None
+    root: Root, plan: Plan, step: Step, *, signer: Optional[Signer] = None, seconds: Optional[float] = None
 ) -> HelperFailure | None:
-    """The helper's part of a step, again where somebody holds its lock for a moment; None: all is done."""
-    for _ in range(LOCK_TRIES):
-        failure = execute_step(plan, step, signer=signer, seconds=seconds)
-        if failure is None or failure.outcome is not HelperOutcome.LOCK_HELD:
-            return failure
-        time.sleep(LOCK_PAUSE)
-    return failure
+    """The helper's part of a step, again where somebody holds its lock for a moment; None: all is done.
+
+    Busy where another lkm is at work.
+    """
+    with sole_turn(root):
+        for _ in range(LOCK_TRIES):
+            failure = execute_step(plan, step, signer=signer, seconds=seconds)
+            if failure is None or failure.outcome is not HelperOutcome.LOCK_HELD:
+                return failure
+            time.sleep(LOCK_PAUSE)
+        return failure
 
 
 class Execution:
@@ -130,10 +135,7 @@ class Execution:
 
     def _heal(self) -> Healing:
         """The table of files being loaded, after the module whose load died; the rescue goes on either way."""
-        try:
-            return execute_healing(self._root, self._plan, signer=self._options.signer)
-        except LkmError as error:
-            return Healing(HealOutcome.FAILED, error.message, error.remedy or "lkm heal tries again")
+        return execute_healing(self._root, self._plan, signer=self._options.signer)
 
     def _run_step(self, plan: Plan, step: Step) -> _Ending | None:
         if step.kind is StepKind.CLEAN_UP:
@@ -163,7 +165,7 @@ class Execution:
         return _Ending(Outcome.FAILED, f"{step.module}: its removal died again and again", "see dmesg")
 
     def _help(self, plan: Plan, step: Step, *, seconds: Optional[float] = None) -> HelperFailure | None:
-        return help_patiently(plan, step, signer=self._options.signer, seconds=seconds)
+        return help_patiently(self._root, plan, step, signer=self._options.signer, seconds=seconds)
 
     def _clean_up(self, plan: Plan, step: Step) -> _Ending | None:
         """The calls that undo what the module set up; None when all have come back."""

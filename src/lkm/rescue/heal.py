@@ -1,68 +1,29 @@
 # SPDX-License-Identifier: MIT
 """`heal`: the kernel's table of files being loaded, repaired after a load that died (`lkm.rescue.heal_plan`).
 
-table → plan → gate → record → edits under idem_lock → the table again
-
-Loads come and go while it is read, so edits that find something else than was read are planned anew.
+table → plan → gate → record → (table → plan → gate → edits under idem_lock) in rounds → the table again
 """
 
 from __future__ import annotations
 
-import time
-from enum import Enum
 from typing import Any, NamedTuple, Optional
 
-from lkm.errors import NoLoadableModules
+from lkm.errors import LkmError, NoLoadableModules
 from lkm.rescue.execute import execute_step
 from lkm.rescue.gate import refusals
 from lkm.rescue.heal_plan import describe_table, plan_healing
+from lkm.rescue.heal_rounds import Healing, HealOutcome, heal_in_rounds
 from lkm.rescue.plan import Plan
 from lkm.rescue.proof import Check, is_crash
 from lkm.rescue.record import Record
 from lkm.rescue.signing import Signer, with_signer
-from lkm.rescue.table import HelperOutcome
+from lkm.rescue.turn import sole_turn
 from lkm.root import Root
 from lkm.system.capture import capture_loads
 from lkm.system.kmsg import KmsgLine, KmsgTail
 from lkm.system.snapshot import LoadTable, Snapshot
 
 __all__ = ["HealOutcome", "HealResult", "Healing", "execute_healing", "heal"]
-
-ROUNDS = 5
-"""Plans that are made, should loads come and go in between."""
-PAUSE = 0.2
-AGAIN = {
-    HelperOutcome.LOCK_HELD,
-    HelperOutcome.DIFFERS,
-    HelperOutcome.UNREADABLE,
-    HelperOutcome.CHANGED,
-}
-"""What a load that came or went in between leads to: nothing was written."""
-
-
-class HealOutcome(Enum):
-    """How it ended. The values are part of the JSON contract."""
-
-    NOTHING = "nothing"  # nothing is to be healed
-    PLANNED = "planned"  # nothing was done, on request; the plan would be executed
-    HEALED = "healed"
-    REFUSED = "refused"  # nothing was written
-    FAILED = "failed"
-
-    @property
-    def ok(self) -> bool:
-        """Whether what was asked for was done."""
-        return self not in (HealOutcome.REFUSED, HealOutcome.FAILED)
-
-
-class Healing(NamedTuple):
-    """What came of the edits. `later_plans` were made because loads came or went."""
-
-    outcome: HealOutcome
-    reason: str
-    remedy: str = ""
-    after: Optional[LoadTable] = None
-    later_plans: tuple[Plan, ...] = ()
 
 
 class HealResult(NamedTuple):
@@ -104,32 +65,19 @@ def heal(root: Root, *, record: str, signer: Optional[Signer] = None, dry_run: b
 
 
 def execute_healing(root: Root, plan: Plan, *, signer: Optional[Signer] = None) -> Healing:
-    """Make the plan's heal step, and look at the table again; planned anew where loads came or went."""
-    later: list[Plan] = []
-    ending = Healing(HealOutcome.FAILED, "loads come and go too fast", "try again")
-    for _ in range(ROUNDS):
-        step = plan.steps[-1]
-        failure = execute_step(plan, step, signer=signer)
-        if failure is not None and failure.outcome not in AGAIN:
-            return Healing(HealOutcome.FAILED, failure.reason, "see dmesg", later_plans=tuple(later))
-        if failure is not None:
-            time.sleep(PAUSE)
-        snapshot = with_signer(capture_loads(root), signer)
-        now = plan_healing(snapshot)
-        if now is None:
-            return Healing(
-                HealOutcome.HEALED, "nothing dangles any more", "", snapshot.load_table, tuple(later)
+    """Make the plan's heal step, as a new look shows that it is to be made, and look at the table again.
+
+    Another lkm is kept out from the look on: what one heals, the other must not heal once more.
+    """
+    try:
+        with sole_turn(root):
+            return heal_in_rounds(
+                plan,
+                lambda: with_signer(capture_loads(root), signer),
+                lambda now: execute_step(now, now.target, signer=signer),
             )
-        later.append(now)
-        refusal = next(refusals(snapshot, now), None)
-        if refusal is not None:
-            return Healing(
-                HealOutcome.FAILED, refusal.reason, refusal.remedy, snapshot.load_table, tuple(later)
-            )
-        reason = failure.reason if failure else describe_table(snapshot.load_table or LoadTable())
-        ending = Healing(HealOutcome.FAILED, reason, "try again", snapshot.load_table, tuple(later))
-        plan = now
-    return ending
+    except LkmError as error:
+        return Healing(HealOutcome.FAILED, error.message, error.remedy or "lkm heal tries again")
 
 
 def _plan(snapshot: Snapshot) -> HealResult:
