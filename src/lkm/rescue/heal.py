@@ -113,6 +113,7 @@ def _prove(result: HealResult, healing: Healing, lines: tuple[KmsgLine, ...], un
     after = healing.after
     proof = (
         Check("nothing dangles in idem_hash", after is not None and not after.dangling),
+        Check("nobody waits for a dead load", after is not None and not after.orphans),
         Check("idem_lock is free", after is not None and not after.lock_held),
         Check("no new oops", not crashes and not unread, crashes[0] if crashes else unread),
     )

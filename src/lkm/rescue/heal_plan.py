@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Snapshot → the step that heals the kernel's table of files being loaded (`lkm.system.load_table`). Pure.
 
-Under idem_lock, of each bucket that leads to a dead entry:
+Under idem_lock, of each bucket that leads to a dead entry, or in which somebody waits for one:
 
     a file whose loader lives   its entries stay, linked to each other and to the head, the dead between them left out
-    a file whose loader died    its waiters are taken out as idempotent_complete does it: next = pprev = 0,
+    a file whose loader died    its waiters are taken out as idempotent_complete does it: next = pprev = 0
+                                (hlist_del_init, since 6.11; 6.5 to 6.10 use hlist_del, and poison them),
                                 ret = -ECANCELED, complete(); their finit_module(2) then fails, and they go on
 
-Every link and every waiter is expected to be as it was read, so whoever came or went in between stops the edits. A
-waiter that a signal wakes waits for idem_lock before its entry goes (idempotent_wait_for_completion, since 6.11;
-before that no signal wakes it), so under the lock every entry is there.
+Every link that changes and every waiter is expected to be as it was read, so whoever came or went in between stops
+the edits. A waiter that a signal wakes waits for idem_lock before its entry goes (idempotent_wait_for_completion,
+since 6.11; idempotent_init_module of 6.5 to 6.10 waits uninterruptibly), so under the lock every entry is there.
 
 A lock whose holder is dead keeps everybody else out, as if it were ours: the same edits are made under it, and it is
 released at last.
@@ -26,6 +27,7 @@ from lkm.names import ModuleName
 from lkm.rescue.complete import complete_plan
 from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock, Plan, Step, StepKind
 from lkm.rescue.request import Request
+from lkm.rescue.table import MAX_ENTRIES
 from lkm.system.snapshot import LoadBucket, LoadNode, LoadRole, LoadTable, Snapshot
 
 __all__ = ["describe_table", "plan_heal", "plan_healing", "plan_healing_after"]
@@ -35,6 +37,8 @@ NO_MODULE = ModuleName("")
 
 ECANCELED = 125
 RELEASE = "copy_to_kernel_nofault"
+LOCK_ENTRIES = 2
+"""What a dead lock takes: that it is expected, and its release."""
 LATER = "load no module file until then: insmod and modprobe use finit_module(2)"
 
 
@@ -46,20 +50,19 @@ def plan_heal(snapshot: Snapshot) -> Optional[Step]:
     obstacle = next(_obstacles(snapshot, table), None)
     if obstacle is not None:
         return _step(table, Verdict.REFUSE, obstacle.reason, obstacle.remedy)
-    edits: list[Edit] = []
-    ended: list[LoadNode] = []
-    for bucket in table.dangling:
-        loads = _sort(table, bucket)
-        edits += _relink(table, bucket, loads.kept)
-        for node in loads.ended:
-            edits += _take_out(table, node)
-        ended += loads.ended
+    work = _work(table)
+    if table.sick and not work.writes:
+        reason = f"it takes more than the {MAX_ENTRIES} edits and calls that one helper makes"
+        return _step(table, Verdict.REFUSE, reason, f"restart when you can; {LATER}")
+    edits, ended = list(work.edits), work.ended
     address = snapshot.symbols
     after = [
         Call("complete", address["complete"], (Argument(node.address + table.layout.complete),))
         for node in ended
     ]
-    step = _step(table, Verdict.SAFE, describe_table(table), "")
+    left = len(table.orphans) - len(ended)
+    reason = describe_table(table) + (f" ({len(ended)} now, {left} in the next rounds)" if left else "")
+    step = _step(table, Verdict.SAFE, reason, "")
     if table.lock_dead:
         edits = [_check("idem_lock", table.lock, 4, table.lock_word), *edits]
         byte = (Argument(table.lock, shown="idem_lock"), Argument(text=""), Argument(1))
@@ -80,9 +83,10 @@ def describe_table(table: LoadTable) -> str:
         )  # fmt: skip
     if table.lock_held:
         parts.append("idem_lock is held for good: the next finit_module(2) would spin for ever")
-    orphans = [node for bucket in table.dangling for node in _sort(table, bucket).ended]
+    orphans = table.orphans
     if orphans:
-        parts.append(f"{_pids(orphans)} waits for it")
+        who = "one that died" if count != 1 else "it"
+        parts.append(f"{_pids(orphans)} {'waits' if len(orphans) == 1 else 'wait'} for {who}")
     return "; ".join(parts) or "nothing dangles in idem_hash, and idem_lock is free"
 
 
@@ -100,7 +104,7 @@ def plan_healing_after(snapshot: Snapshot, steps: Sequence[Step]) -> tuple[list[
         return [], []
     if not any(FindingCode.INIT_DIED.value in step.findings for step in steps):
         table = snapshot.load_table
-        wrong = table is not None and (table.dangling or table.lock_held)
+        wrong = table is not None and (table.sick or table.lock_held)
         return [], [f"{describe_table(table)}: see lkm heal"] if table is not None and wrong else []
     if heal.verdict is not Verdict.REFUSE:
         return [heal], []
@@ -111,11 +115,21 @@ def plan_healing_after(snapshot: Snapshot, steps: Sequence[Step]) -> tuple[list[
     return [], [warning]
 
 
-class _Loads(NamedTuple):
-    """The live entries of a bucket: those that stay, in the order of the chain, and those that are ended."""
+class _Work(NamedTuple):
+    """What one helper does: its edits, and the waiters that they take out."""
 
-    kept: tuple[LoadNode, ...]
-    ended: tuple[LoadNode, ...]
+    edits: tuple[Edit, ...] = ()
+    ended: tuple[LoadNode, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Entries of its table: each waiter is woken by a call."""
+        return len(self.edits) + len(self.ended)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes anything."""
+        return any(edit.kind is not EditKind.CHECK for edit in self.edits)
 
 
 class _Obstacle(NamedTuple):
@@ -141,7 +155,7 @@ def _obstacles(snapshot: Snapshot, table: LoadTable) -> Iterator[_Obstacle]:
     yield from _lock_obstacles(table)
     for node in table.nodes:
         bucket = table.bucket(node.bucket)
-        if node.role is LoadRole.UNCLEAR and bucket is not None and bucket.dangles:
+        if node.role is LoadRole.UNCLEAR and bucket in table.sick:
             yield _Obstacle(
                 f"what pid {node.pid} ({node.command}) does with its load changes, or cannot be told",
                 f"try again, or when pid {node.pid} has ended",
@@ -149,13 +163,20 @@ def _obstacles(snapshot: Snapshot, table: LoadTable) -> Iterator[_Obstacle]:
 
 
 def _missing(snapshot: Snapshot) -> Iterator[_Obstacle]:
+    """Functions without an address. Where only the lock's are missing, they are inlined: _raw_spin_unlock without
+    CONFIG_UNINLINE_SPIN_UNLOCK, both on arm64 without CONFIG_PREEMPTION (kernel/locking/spinlock.c, 6.5 to 7.x).
+    """
     needed = ("idem_lock", *Lock.IDEM_LOCK.functions, "complete", RELEASE)
     hidden = [name for name in needed if not snapshot.symbols.get(name)]
-    if hidden:
-        yield _Obstacle(
-            f"/proc/kallsyms does not have {', '.join(hidden)}",
-            "set kernel.kptr_restrict to 1 or 0; where that is so, restart when you can",
-        )
+    if not hidden:
+        return
+    inlined = set(hidden) <= set(Lock.IDEM_LOCK.functions)
+    yield _Obstacle(
+        f"/proc/kallsyms does not have {', '.join(hidden)}"
+        + (": this kernel has what it does at each place that calls it" if inlined else ""),
+        "restart when you can" if inlined
+        else "set kernel.kptr_restrict to 1 or 0; where that is so, restart when you can",
+    )  # fmt: skip
 
 
 def _lock_obstacles(table: LoadTable) -> Iterator[_Obstacle]:
@@ -175,26 +196,55 @@ def _lock_obstacles(table: LoadTable) -> Iterator[_Obstacle]:
         )
 
 
-def _sort(table: LoadTable, bucket: LoadBucket) -> _Loads:
+def _work(table: LoadTable) -> _Work:
+    """Of each sick bucket as much as one helper has room for; a later one goes on from there."""
+    room = MAX_ENTRIES - LOCK_ENTRIES
+    done = _Work()
+    for bucket in table.sick:
+        part = _part(table, bucket, room - done.size)
+        done = _Work(done.edits + part.edits, done.ended + part.ended)
+    return done
+
+
+def _part(table: LoadTable, bucket: LoadBucket, room: int) -> _Work:
+    """The bucket's repair with as many of its waiters taken out as there is room for; the others stay linked.
+
+    What reaches the dead goes in any case; nothing is done where there is no room for that.
+    """
+    order = _in_order(table, bucket)
+    waiting = [node for node in order if node in table.orphans]
+    for count in range(len(waiting), -1, -1):
+        ended = tuple(waiting[:count])
+        edits = _relink(table, bucket, tuple(node for node in order if node not in ended))
+        for node in ended:
+            edits += _take_out(table, node)
+        part = _Work(tuple(edits), ended)
+        if part.size <= room:
+            return part
+    return _Work()
+
+
+def _in_order(table: LoadTable, bucket: LoadBucket) -> list[LoadNode]:
     """What is reached first, then what stands behind the dead, by address."""
     own = {node.address: node for node in table.nodes if node.bucket == bucket.number}
     order = [own[address] for address in bucket.chain if address in own]
-    order += [node for address, node in sorted(own.items()) if address not in bucket.chain]
-    loading = {node.cookie for node in order if node.role is LoadRole.LOADER}
-    return _Loads(
-        tuple(node for node in order if node.cookie in loading),
-        tuple(node for node in order if node.cookie not in loading),
-    )
+    return order + [node for address, node in sorted(own.items()) if address not in bucket.chain]
 
 
 def _relink(table: LoadTable, bucket: LoadBucket, kept: tuple[LoadNode, ...]) -> list[Edit]:
-    """The head and the entries that stay, one after the other."""
+    """The head and the entries that stay, one after the other.
+
+    An entry whose links stay is not looked at: under idem_lock, who comes changes the head (hlist_add_head), and who
+    goes changes its neighbours (hlist_del), so what is between such entries is as it was read, or as sound.
+    """
     link = table.layout.entry
     head = table.head_of(bucket.number)
     entries = [node.address + link for node in kept]
     edits = [_store(f"idem_hash[{bucket.number}]", head, 8, bucket.head, entries[0] if entries else 0)]
     for node, after, before in zip(kept, [*entries[1:], 0], [head, *entries]):
         entry = node.address + link
+        if (node.next, node.previous) == (after, before):
+            continue
         edits += [
             _check(f"cookie of pid {node.pid}", node.address + table.layout.cookie, 8, node.cookie),
             _store(f"next of pid {node.pid}", entry, 8, node.next, after),

@@ -101,4 +101,4 @@ def heal_in_rounds(
 
 def _amount(table: LoadTable) -> int:
     """How much is to be healed."""
-    return len(table.dangling) + table.lock_held
+    return len(table.dangling) + len(table.orphans) + table.lock_held

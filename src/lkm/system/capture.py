@@ -187,7 +187,7 @@ class _Capture:
             machine=os.uname().machine,
             policy=read_policy(root),
             modules=listed,
-            load_table=read_load_table(root, memory) if memory else None,
+            load_table=read_load_table(root, memory, search=True) if memory else None,
             layout=layout.layout,
             layout_error=layout.error,
             sibling=layout.sibling,

@@ -5,22 +5,29 @@ An entry is a dead task's when it stays where it is over several looks, and at e
 finit_module(2) has it on its stack. Its content tells nothing: the stack is freed, or another task's by now.
 What stands behind a dead entry cannot be reached either, so the stacks of the live are searched.
 
-`ret` begins as 0 (6.5) or -EINTR (since 6.11, when the wait became interruptible); `struct idempotent` itself
-has not changed from 6.5 to 7.3.
+Who loads is told by the functions that it is in. That nobody is in the queue of its completion is not enough: a
+waiter is linked (`idempotent`) before it gets into its queue, and leaves it when it is woken.
+
+`ret` begins as 0 (`idempotent`, 6.5), or as -EINTR since the wait can be interrupted (6.11, and stable releases of
+6.6 and 6.10). What `idempotent_complete` takes out is poisoned by hlist_del (6.5 to 6.10) or has a `pprev` of 0
+(hlist_del_init, since 6.11): neither is taken for a linked entry. `struct idempotent` itself has not changed from
+6.5 to 7.3.
 """
 
 from __future__ import annotations
 
 import struct
 import time
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.root import Root
-from lkm.system.files import read_number
+from lkm.system.files import read_number, read_text
 from lkm.system.load_table import BUCKETS, LoadBucket, LoadNode, LoadRole, LoadTable, NodeLayout, hash_of
 from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.tasks import parse_frames
 from lkm.system.thread_stacks import Stacks, Thread, read_stacks
 
 __all__ = ["read_load_table"]
@@ -32,6 +39,12 @@ PAUSE = 0.03
 _TRIES = 3
 _LOCK_BYTE = 0xFF
 _FIRST_RET = (0, -4)
+
+_LOADING = frozenset(("load_module", "init_module_from_file", "do_init_module"))
+"""Functions that only who loads is in (idempotent_init_module, 6.5 to 7.x); the second may be inlined."""
+
+FramesOf = Callable[[int], Sequence[str]]
+"""Thread → the functions that it is in; none where it runs on a CPU, or has ended."""
 
 
 class _Look(NamedTuple):
@@ -51,13 +64,18 @@ def read_load_table(
     pause: float = PAUSE,
     machine: str = "",
     own_tid: int = 0,
+    search: bool = False,
+    frames_of: Optional[FramesOf] = None,
 ) -> LoadTable:
     """The table now. Never raises: what is missing is its `error`.
 
-    A table that is empty, or changes, takes one or two reads; stacks are looked at only where an entry stays.
+    A table that is empty, or changes, takes one or two reads; stacks are looked at only where an entry stays. With
+    `search` they are in any case, where they can be: an entry that no bucket leads to is found by that alone.
+    `frames_of` is, by default, what /proc/TID/stack tells.
     """
+    frames_of = frames_of or (lambda tid: _functions(root, tid))
     try:
-        return _Table(root, memory, machine, own_tid).read(looks, pause)
+        return _Table(root, memory, machine, own_tid, frames_of).read(looks, pause, search=search)
     except LkmError as error:
         return LoadTable(error=error.message, remedy=error.remedy)
 
@@ -65,15 +83,18 @@ def read_load_table(
 class _Table:
     """One reading."""
 
-    def __init__(self, root: Root, memory: KernelMemory, machine: str, own_tid: int) -> None:
+    def __init__(
+        self, root: Root, memory: KernelMemory, machine: str, own_tid: int, frames_of: FramesOf
+    ) -> None:
         self._root = root
         self._memory = memory
         self._machine = machine
         self._own = own_tid
+        self._frames_of = frames_of
         self._at = memory.symbols.address("idem_hash")
         self._lock = memory.symbols.address("idem_lock")
 
-    def read(self, looks: int, pause: float) -> LoadTable:
+    def read(self, looks: int, pause: float, *, search: bool) -> LoadTable:
         memory = self._memory
         if not self._at:
             return _without_symbol(memory)
@@ -83,13 +104,14 @@ class _Table:
             preempt_rt=_is_realtime(self._root, memory),
             layout=_layout(memory),
         )
+        search = search and memory.has_types
         taken = [self._quick()]
         for _ in range(looks - 1):
-            if not _stays(taken):
+            if not _stays(taken) and not search:
                 return found
             time.sleep(pause)
             taken.append(self._quick())
-        if not _stays(taken):
+        if not _stays(taken) and not search:
             return found
         held = all(look.lock & _LOCK_BYTE for look in taken)
         found = found._replace(lock_held=held, lock_word=taken[-1].lock, lock_size=_lock_size(memory))
@@ -125,16 +147,21 @@ class _Table:
         found = []
         for thread in stacks.loading:
             own = _nodes_on(self._memory.read(thread.stack, stacks.size), thread, layout)
+            if any(node.role is LoadRole.LOADER for node in own) and not self._loads(thread):
+                own = [node._replace(role=LoadRole.UNCLEAR) for node in own]
             if len(own) > 1:
                 own = [node._replace(role=LoadRole.UNCLEAR) for node in own]
             found += own
         return found
 
+    def _loads(self, thread: Thread) -> bool:
+        """Whether its stack shows that it loads. One that runs shows none (x86), or an old one (arm64)."""
+        return not thread.running and bool(_LOADING & set(self._frames_of(thread.tid)))
+
     def _conclude(self, table: LoadTable, every: Sequence[_Look], full: Sequence[_Look]) -> LoadTable:
-        heads = _steady_heads(every)
-        if not heads and not all(look.lock & _LOCK_BYTE for look in every):
-            return table._replace(lock_held=False)
-        nodes = _united(full)
+        steady, nodes = _steady_heads(every), _united(full)
+        used = {node.bucket for node in nodes.values()}
+        heads = {index: head for index, head in steady.items() if head or index in used}
         buckets = tuple(_walk(index, head, nodes, table.layout) for index, head in sorted(heads.items()))
         return table._replace(
             lock_word=every[-1].lock,
@@ -188,14 +215,14 @@ def _lock_size(memory: KernelMemory) -> int:
 
 
 def _steady_heads(looks: Sequence[_Look]) -> dict[int, int]:
-    """The buckets that had the same first entry at every look."""
-    first = {index: head for index, head in enumerate(looks[0].heads) if head}
-    return {i: head for i, head in first.items() if all(look.heads[i] == head for look in looks)}
+    """The buckets that had the same first entry, or none, at every look."""
+    first = enumerate(looks[0].heads)
+    return {i: head for i, head in first if all(look.heads[i] == head for look in looks)}
 
 
 def _stays(looks: Sequence[_Look]) -> bool:
     """Whether an entry, or the lock, was there at every look."""
-    return bool(_steady_heads(looks)) or all(look.lock & _LOCK_BYTE for look in looks)
+    return any(_steady_heads(looks).values()) or all(look.lock & _LOCK_BYTE for look in looks)
 
 
 def _nodes_on(data: bytes, thread: Thread, layout: NodeLayout) -> list[LoadNode]:
@@ -234,18 +261,28 @@ def _nodes_on(data: bytes, thread: Thread, layout: NodeLayout) -> list[LoadNode]
     return found
 
 
+def _functions(root: Root, tid: int) -> tuple[str, ...]:
+    text = read_text(root.join(f"/proc/{tid}/stack"))
+    return tuple(frame.function for frame in parse_frames(text or ""))
+
+
 def _ret(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little", signed=True)
 
 
 def _united(looks: Sequence[_Look]) -> dict[int, LoadNode]:
-    """Every entry that a live thread had at some look: as at the last one, its part unclear where it changed."""
+    """Every entry that a live thread had at some look: as at the last one, its part unclear where it changed, and
+    where two would load the same file."""
     found: dict[int, LoadNode] = {}
     for look in looks:
         found.update(look.nodes)
     for address, node in found.items():
         seen: list[Optional[LoadNode]] = [look.nodes.get(address) for look in looks]
         if any(other != node for other in seen):
+            found[address] = node._replace(role=LoadRole.UNCLEAR)
+    loading = Counter(node.cookie for node in found.values() if node.role is LoadRole.LOADER)
+    for address, node in found.items():
+        if loading[node.cookie] > 1:
             found[address] = node._replace(role=LoadRole.UNCLEAR)
     return found
 

@@ -39,9 +39,9 @@ class NodeLayout(NamedTuple):
 class LoadRole(Enum):
     """What the task whose entry it is does."""
 
-    LOADER = "loader"  # it loads the file, and nobody is in its completion's queue
-    WAITER = "waiter"  # it waits for the loader
-    UNCLEAR = "unclear"  # it changed while it was looked at, or there are two on one stack
+    LOADER = "loader"  # it loads the file: its stack says so, and nobody is in its completion's queue
+    WAITER = "waiter"  # it is in that queue: it waits for the loader
+    UNCLEAR = "unclear"  # neither could be seen, or it changed, or there are two on one stack or of one file
 
 
 class LoadNode(NamedTuple):
@@ -69,7 +69,7 @@ class LoadNode(NamedTuple):
 
 
 class LoadBucket(NamedTuple):
-    """A bucket that had the same first entry at every look.
+    """A bucket that had the same first entry, or none (`head` 0), at every look.
 
     chain  the live nodes that are reached from it, in their order
     dead   the entry (`hlist_node`) that follows them and is no live task's; 0: the chain is sound
@@ -93,8 +93,8 @@ class LoadTable(NamedTuple):
     error      why it could not be read, or not told who lives; the rest is what was seen up to then
     lock_word  of idem_lock at the last look
     lock_held  it was held at every look
-    buckets    those that had an entry at every look
-    nodes      of live tasks; looked for only where there are such buckets, or the lock is held
+    buckets    those that had the same first entry at every look, or none, but a live task has one that belongs there
+    nodes      of live tasks in these; looked for only where an entry stays or the lock is held, or on request
     running    threads in finit_module(2) that ran at some look, so that they may hold the lock
     """
 
@@ -126,6 +126,18 @@ class LoadTable(NamedTuple):
         return tuple(bucket for bucket in self.buckets if bucket.dangles)
 
     @property
+    def orphans(self) -> tuple[LoadNode, ...]:
+        """Those that nobody will wake: they wait for a file that no live task loads, nor may be about to."""
+        hopeful = {node.cookie for node in self.nodes if node.role is not LoadRole.WAITER}
+        return tuple(node for node in self.nodes if node.cookie not in hopeful)
+
+    @property
+    def sick(self) -> tuple[LoadBucket, ...]:
+        """The buckets that lead to an entry of a dead task, or in which somebody waits for one."""
+        waited = {node.bucket for node in self.orphans}
+        return tuple(bucket for bucket in self.buckets if bucket.dangles or bucket.number in waited)
+
+    @property
     def lock_dead(self) -> bool:
         """Whether idem_lock is held for good: at every look, and no live task can hold it."""
         return self.lock_held and not self.running
@@ -133,4 +145,4 @@ class LoadTable(NamedTuple):
     @property
     def sound(self) -> bool:
         """Whether nothing is to be healed."""
-        return not self.error and not self.dangling and not self.lock_held
+        return not self.error and not self.sick and not self.lock_held

@@ -14,21 +14,18 @@ from lkm.rescue.gate import refusals
 from lkm.rescue.heal_plan import plan_heal, plan_healing
 from lkm.rescue.plan import EditKind, Lock, Plan, Step, StepKind
 from lkm.rescue.planner import plan_rescue
-from lkm.root import Root
-from lkm.system.idempotent import read_load_table
+from lkm.rescue.table import MAX_ENTRIES, operations
 from lkm.system.load_table import LoadTable
 from lkm.system.snapshot import ModuleState, Policy, Snapshot
 from tests.snapshots import SYMBOLS, make_module, make_snapshot, name
-from tests.unit.system.loads import OWN, Loads, cookie_of
+from tests.unit.system.loads import Loads, cookie_of
 
 COMPLETE = 0xFFFFFFFF81234000
 ECANCELED = 125
 
 
 def snapshot_of(loads: Loads, *modules: Any, **table: Any) -> Snapshot:
-    found = read_load_table(
-        Root("/nonexistent"), loads.kernel.memory(), looks=2, pause=0, machine="x86_64", own_tid=OWN
-    )
+    found = loads.read(search=True)
     symbols = {
         **SYMBOLS, "idem_lock": loads.kernel.symbols["idem_lock"], "complete": COMPLETE,
         "_raw_spin_trylock": COMPLETE + 16, "_raw_spin_unlock": COMPLETE + 32,
@@ -126,10 +123,7 @@ def test_what_is_not_the_dead_ones_stays_linked_on_both_sides() -> None:
     make(loads, step)
     assert loads.chain(7) == [waiter, new, old]
     assert woken(step) == [orphan + 24]
-    healthy = read_load_table(
-        Root("/nonexistent"), loads.kernel.memory(), looks=2, pause=0, machine="x86_64", own_tid=OWN
-    )
-    assert healthy.sound
+    assert loads.read(search=True).sound
 
 
 def test_a_task_that_waits_for_itself_is_woken() -> None:
@@ -282,3 +276,85 @@ def test_a_table_that_cannot_be_read_matters_to_a_dead_init_alone() -> None:
     dead = plan_rescue(make_snapshot(make_module("x", ModuleState.COMING), load_table=hidden), name("x"))
     assert any("idem_hash is not in /proc/kallsyms" in warning for warning in dead.warnings)
     assert [step.kind for step in dead.steps] == [StepKind.REMOVE]
+
+
+@pytest.mark.parametrize(
+    ("tids", "words"),
+    [((51,), "pid 51 (insmod) waits"), ((51, 52), "pid 51 (insmod), pid 52 (insmod) wait ")],
+)
+def test_one_waits_and_several_wait(tids: tuple[int, ...], words: str) -> None:
+    loads = Loads()
+    dead_load(loads, 50, 7)
+    for tid in tids:
+        loads.thread(tid)
+        loads.node(tid, cookie_of(7), waits=True)
+    assert words in planned(loads).reason
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_more_waiters_than_one_helper_can_end_are_ended_in_several_rounds(dead: bool) -> None:
+    """All 50 of a machine's udev workers may load one file; some loads that live stand before and behind them."""
+    loads = Loads()
+    loads.thread(40)
+    loads.node(40, cookie_of(7, 1))
+    loads.thread(50)
+    loads.node(50, cookie_of(7))
+    for tid in range(100, 150):
+        loads.thread(tid)
+        loads.node(tid, cookie_of(7), waits=True)
+    for tid in range(150, 200):
+        loads.thread(tid)
+        loads.node(tid, cookie_of(7, 2), waits=tid > 150)
+    loads.end(50)
+    if not dead:  # the chain is sound, but for that nobody loads what they wait for
+        loads.kernel.put(loads.stacks[100] + 0x3008, loads.stacks[40] + 0x3008)
+        loads.kernel.put(loads.stacks[40] + 0x3010, loads.stacks[100] + 0x3008)
+    ended: list[int] = []
+    for _ in range(3):
+        step = plan_heal(snapshot_of(loads))
+        if step is None:
+            break
+        assert len(operations(step)) <= MAX_ENTRIES
+        make(loads, step)
+        ended += woken(step)
+    assert sorted(ended) == [loads.stacks[tid] + 0x3018 for tid in range(100, 150)]
+    assert plan_heal(snapshot_of(loads)) is None
+    assert len(loads.chain(7)) == 51
+
+
+def test_where_only_the_lock_functions_are_missing_they_are_inlined() -> None:
+    loads = Loads()
+    dead_load(loads, 50, 7)
+    found = snapshot_of(loads)
+    symbols = {key: value for key, value in found.symbols.items() if not key.startswith("_raw_spin")}
+    step = plan_heal(found._replace(symbols=symbols))
+    assert step is not None
+    assert "at each place that calls it" in step.reason
+    assert "kptr_restrict" not in step.remedy
+    hidden = plan_heal(found._replace(symbols={}))
+    assert hidden is not None
+    assert "kptr_restrict" in hidden.remedy
+
+
+def test_a_live_one_that_no_bucket_leads_to_is_taken_out() -> None:
+    """As an edit would leave it that took the head for a dead entry's."""
+    loads = Loads()
+    loads.thread(50)
+    node = loads.node(50, cookie_of(7), waits=True)
+    loads.kernel.put(loads.table + 56, 0)
+    step = planned(loads)
+    make(loads, step)
+    assert woken(step) == [node + 24]
+    assert plan_heal(snapshot_of(loads)) is None
+
+
+def test_one_that_may_be_about_to_wait_refuses_the_edits_of_its_bucket() -> None:
+    """Not in its queue yet, as a loader: taken for one, it would stay in the table for good."""
+    loads = Loads()
+    dead_load(loads, 50, 7)
+    loads.thread(51)
+    loads.node(51, cookie_of(7))
+    loads.frames[51] = ("idempotent_init_module",)
+    step = planned(loads)
+    assert (step.verdict, step.edits) == (Verdict.REFUSE, ())
+    assert "pid 51" in step.reason

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import struct
+from typing import Optional
 
-from lkm.system.load_table import hash_of
+from lkm.root import Root
+from lkm.system.idempotent import read_load_table
+from lkm.system.load_table import LoadTable, hash_of
+from lkm.system.memory import KernelMemory
 from tests.unit.system.kernel import FakeKernel, FakeTypes
 
 __all__ = ["FINIT", "PREAD", "STACK", "Loads", "cookie_of"]
@@ -46,6 +50,7 @@ class Loads:
         self.padding = padding
         self.tasks: list[int] = []
         self.stacks: dict[int, int] = {}
+        self.frames: dict[int, tuple[str, ...]] = {}
         symbols = self.kernel.symbols
         symbols["idem_hash"] = self.kernel.new(8 * 256)
         symbols["idem_lock"] = self.kernel.new(8)
@@ -99,7 +104,24 @@ class Loads:
             except AssertionError:
                 pass  # into a stack that is not mapped any more
         kernel.put(head, node + 8)
+        inner = "idempotent_wait_for_completion" if waits else "load_module"
+        self.frames[tid] = (inner, "idempotent_init_module")
         return node
+
+    def read(
+        self, memory: Optional[KernelMemory] = None, *, looks: int = 2, search: bool = False
+    ) -> LoadTable:
+        """What is seen of it."""
+        return read_load_table(
+            Root("/nonexistent"),
+            memory or self.kernel.memory(),
+            looks=looks,
+            pause=0,
+            machine="x86_64",
+            own_tid=OWN,
+            search=search,
+            frames_of=lambda tid: self.frames.get(tid, ()),
+        )
 
     def chain(self, bucket: int) -> list[int]:
         """The nodes of a bucket, each linked back to the one before it."""
@@ -110,5 +132,5 @@ class Loads:
             assert memory.u64(entry + 8) == link, "pprev"
             found.append(entry - 8)
             link = entry
-            assert len(found) < 50
+            assert len(found) < 500
         return found

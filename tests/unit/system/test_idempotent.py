@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lkm.root import Root
@@ -12,14 +14,14 @@ from lkm.system.load_table import LoadRole, LoadTable, hash_of
 from lkm.system.memory import KernelMemory
 from tests.unit.system.kernel import FakeKernel, FakeTypes
 from tests.unit.system.loads import OWN, STACK, TYPES, Loads, cookie_of
+from tests.unit.system.trees import Tree
 
 NOWHERE = Root("/nonexistent")
 PF_EXITING = 4
 
 
 def read(loads: Loads, memory: KernelMemory | None = None) -> LoadTable:
-    memory = memory or loads.kernel.memory()
-    return read_load_table(NOWHERE, memory, looks=3, pause=0, machine="x86_64", own_tid=OWN)
+    return loads.read(memory, looks=3)
 
 
 def test_the_hash_is_the_kernels() -> None:
@@ -225,3 +227,88 @@ def test_who_lives_is_not_known_where_a_live_stack_cannot_be_read() -> None:
     table = read(loads, Unread(loads, 0, None).memory())
     assert table.error == "not this one"
     assert not table.dangling
+
+
+def test_one_that_is_not_in_its_queue_yet_is_not_taken_for_the_loader() -> None:
+    """Preempted between idempotent() and the wait: its own completion's queue is empty, as the loader's is."""
+    loads = Loads()
+    loads.thread(50)
+    loads.node(50, cookie_of(7))
+    loads.frames[50] = ("idempotent_init_module",)
+    (node,) = read(loads).nodes
+    assert node.role is LoadRole.UNCLEAR
+
+
+def test_two_loaders_of_one_file_are_not_told_apart() -> None:
+    loads = Loads()
+    for tid in (50, 51, 52):
+        loads.thread(tid)
+    loads.node(50, cookie_of(7))
+    loads.node(51, cookie_of(7))
+    other = loads.node(52, cookie_of(7, 1))
+    table = read(loads)
+    assert {node.address for node in table.nodes if node.role is LoadRole.LOADER} == {other}
+    assert not table.orphans
+
+
+def test_one_that_waits_for_nobody_makes_its_bucket_sick_though_nothing_dangles() -> None:
+    loads = Loads()
+    for tid in (50, 51):
+        loads.thread(tid)
+    loads.node(50, cookie_of(7, 1))
+    node = loads.node(51, cookie_of(7), waits=True)
+    table = read(loads)
+    assert not table.dangling
+    assert [each.address for each in table.orphans] == [node]
+    assert [bucket.number for bucket in table.sick] == [7]
+    assert not table.sound
+
+
+@pytest.mark.parametrize("frames", [(), ("load_module",)])
+def test_one_whose_loader_lives_or_may_live_is_no_orphan(frames: tuple[str, ...]) -> None:
+    loads = Loads()
+    for tid in (50, 51):
+        loads.thread(tid)
+    loads.node(50, cookie_of(7))
+    loads.node(51, cookie_of(7), waits=True)
+    loads.frames[50] = frames
+    assert read(loads).sound
+
+
+def test_an_entry_that_no_bucket_leads_to_is_found_by_a_search() -> None:
+    loads = Loads()
+    loads.thread(50)
+    node = loads.node(50, cookie_of(7), waits=True)
+    loads.kernel.put(loads.table + 56, 0)
+    assert loads.read().sound
+    table = loads.read(search=True)
+    assert [each.address for each in table.orphans] == [node]
+    assert [(bucket.number, bucket.head, bucket.chain) for bucket in table.sick] == [(7, 0, ())]
+
+
+def test_a_search_finds_nothing_in_a_table_at_rest_or_at_work() -> None:
+    loads = Loads()
+    assert loads.read(search=True).sound
+    loads.thread(50)
+    loads.node(50, cookie_of(7))
+    assert loads.read(search=True).sound
+
+
+def test_without_types_a_search_of_an_empty_table_is_left_out() -> None:
+    loads = Loads()
+    loads.kernel.types = None
+    assert loads.read(search=True).sound
+
+
+def test_what_a_thread_is_in_is_read_from_its_stack_file(tmp_path: Path) -> None:
+    loads = Loads()
+    for tid in (50, 51):
+        loads.thread(tid)
+        loads.node(tid, cookie_of(tid))
+    tree = Tree(str(tmp_path))
+    tree.write(
+        "/proc/50/stack", "[<0>] msleep+0x1/0x2\n[<0>] do_init_module+0x1/0x2\n[<0>] load_module+0x1/0x2\n"
+    )
+    tree.write("/proc/51/stack", "[<0>] idempotent_init_module+0x1/0x2\n")
+    table = read_load_table(tree.root, loads.kernel.memory(), looks=2, pause=0, machine="x86_64", own_tid=OWN)
+    assert {node.pid: node.role for node in table.nodes} == {50: LoadRole.LOADER, 51: LoadRole.UNCLEAR}
