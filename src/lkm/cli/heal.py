@@ -8,8 +8,9 @@ import json
 import sys
 from typing import Any
 
+from lkm.cli.ending import render_ending
 from lkm.cli.heal_step import render_heal_step
-from lkm.cli.render import plain, styled, wants_colour
+from lkm.cli.render import plain, wants_colour
 from lkm.cli.signing import add_signing_options, read_signer
 from lkm.rescue.heal import HealOutcome, HealResult, heal
 from lkm.rescue.record import default_heal_record_path
@@ -72,18 +73,7 @@ def _render(result: HealResult, *, colour: bool) -> list[str]:
     lines = _render_table(result.before) if result.before else []
     for plan in [*([result.plan] if result.plan else []), *result.later_plans]:
         lines += ["plan:", *render_heal_step(plan.target), *(f"  note: {note}" for note in plan.warnings)]
-    lines += [f"kernel: {plain(line.text)}" for line in result.kernel_messages]
-    lines += [
-        f"proof: {check.what}: {'yes' if check.holds else 'NO'} {check.detail}".rstrip()
-        for check in result.proof
-    ]
-    outcome = styled(result.outcome.value, "green" if result.outcome.ok else "red", colour=colour)
-    lines.append(f"{outcome}: {plain(result.reason)}")
-    if result.remedy:
-        lines.append(f"  way on: {plain(result.remedy)}")
-    if result.record:
-        lines.append(f"  record: {result.record}")
-    return lines
+    return lines + render_ending(result, colour=colour)
 
 
 def _render_table(table: LoadTable) -> list[str]:

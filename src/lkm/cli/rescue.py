@@ -13,9 +13,10 @@ import sys
 from typing import Any
 
 from lkm.cli.arguments import seconds
+from lkm.cli.ending import render_ending
 from lkm.cli.files import read_named_file
 from lkm.cli.heal_step import healing_as_object, render_heal_step
-from lkm.cli.render import plain, styled, wants_colour
+from lkm.cli.render import plain, wants_colour
 from lkm.cli.scan_progress import ScanProgress
 from lkm.cli.signing import add_signing_options, read_signer
 from lkm.cli.why import as_object
@@ -151,18 +152,7 @@ def render_result(result: RescueResult, *, colour: bool) -> list[str]:
     for plan in [*([result.plan] if result.plan else []), *result.later_plans]:
         lines += _render_plan(plan)
     lines += [f"differs: {line}" for line in result.differs]
-    lines += [f"kernel: {plain(line.text)}" for line in result.kernel_messages]
-    lines += [
-        f"proof: {check.what}: {'yes' if check.holds else 'NO'} {check.detail}".rstrip()
-        for check in result.proof
-    ]
-    outcome = styled(result.outcome.value, "green" if result.outcome.ok else "red", colour=colour)
-    lines.append(f"{outcome}: {plain(result.reason)}")
-    if result.remedy:
-        lines.append(f"  way on: {plain(result.remedy)}")
-    if result.record:
-        lines.append(f"  record: {result.record}")
-    return lines
+    return lines + render_ending(result, colour=colour)
 
 
 def _render_plan(plan: Plan) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The edits of one struct module, each with the value that it expects. Pure."""
+"""Edits, each with the value that it expects, and those of one struct module. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lkm.names import ModuleName
 from lkm.rescue.plan import Edit, EditKind
 from lkm.system.snapshot import Layout, ModuleState, RawModule
 
-__all__ = ["IDLE_RAW", "Editor"]
+__all__ = ["IDLE_RAW", "Editor", "conditional"]
 
 IDLE_RAW = 1
 """Raw count of an idle LIVE module: MODULE_REF_BASE."""
@@ -24,23 +24,26 @@ class Editor:
     def identity(self) -> list[Edit]:
         """The name at the address is the target's, whatever was read before."""
         start = self._at(self._layout.name)
-        return [_edit(_word(at), start + at, 8, value, value) for at, value in _words(self._raw.name).items()]
+        return [
+            conditional(_word(at), start + at, 8, value, value)
+            for at, value in _words(self._raw.name).items()
+        ]
 
     def unchanged(self, writes: list[Edit]) -> list[Edit]:
         """State and refcnt are expected even where they are not written."""
         written = {edit.field for edit in writes}
         count = self._raw.refcnt & 0xFFFFFFFF
-        refcnt = _edit("refcnt", self._at(self._layout.refcnt), 4, count, count)
+        refcnt = conditional("refcnt", self._at(self._layout.refcnt), 4, count, count)
         return [check for check in (refcnt, self.state()) if check.field not in written]
 
     def state(self) -> Edit:
         """The state is what it was."""
-        return _edit("state", self._at(self._layout.state), 4, self._raw.state, self._raw.state)
+        return conditional("state", self._at(self._layout.state), 4, self._raw.state, self._raw.state)
 
     def sysfs(self) -> Edit:
         """Its directory in sysfs is what it was."""
         sysfs = self._raw.sysfs or 0
-        return _edit("mkobj.kobj.sd", self._at(self._layout.sysfs or 0), 8, sysfs, sysfs)
+        return conditional("mkobj.kobj.sd", self._at(self._layout.sysfs or 0), 8, sysfs, sysfs)
 
     def hide_exports(self) -> list[Edit]:
         """Nobody finds its exports any more."""
@@ -50,7 +53,9 @@ class Editor:
             ("num_gpl_syms", layout.num_gpl_syms, raw.num_gpl_syms),
         )
         return [
-            _edit(field, self._at(offset), 4, value, 0) for field, offset, value in counts if offset and value
+            conditional(field, self._at(offset), 4, value, 0)
+            for field, offset, value in counts
+            if offset and value
         ]
 
     def rename(self, name: ModuleName) -> list[Edit]:
@@ -58,7 +63,7 @@ class Editor:
         at every moment. (What is behind the NUL of a name is zero, as the module's file has it.)"""
         start = self._at(self._layout.name)
         old, new = _words(self._raw.name), _words(name)
-        return [_edit(_word(at), start + at, 8, old.get(at, 0), value) for at, value in new.items()]
+        return [conditional(_word(at), start + at, 8, old.get(at, 0), value) for at, value in new.items()]
 
     def clear_init(self) -> list[Edit]:
         """It has no init."""
@@ -75,10 +80,10 @@ class Editor:
 
     def change_state(self, state: ModuleState) -> Edit:
         """It goes over to that state."""
-        return _edit("state", self._at(self._layout.state), 4, self._raw.state, state.number)
+        return conditional("state", self._at(self._layout.state), 4, self._raw.state, state.number)
 
     def _clear(self, field: str, offset: int, value: int) -> list[Edit]:
-        return [_edit(field, self._at(offset), 8, value, 0)] if value else []
+        return [conditional(field, self._at(offset), 8, value, 0)] if value else []
 
     def _at(self, offset: int) -> int:
         return self._address + offset
@@ -95,6 +100,8 @@ def _word(at: int) -> str:
     return f"name[{at}:{at + 8}]"
 
 
-def _edit(field: str, address: int, width: int, old: int, new: int) -> Edit:
+def conditional(field: str, address: int, width: int, old: int, new: int) -> Edit:
+    """A store of `new` over `old`; what stays as it is, is only expected."""
+    limit = (1 << 8 * width) - 1
     kind = EditKind.CHECK if old == new else EditKind.STORE
-    return Edit(field, address, width, old, new, kind)
+    return Edit(field, address, width, old & limit, new & limit, kind)

@@ -25,6 +25,7 @@ from lkm.diagnosis.findings import FindingCode, Verdict
 from lkm.diagnosis.policy import edit_policy_findings
 from lkm.names import ModuleName
 from lkm.rescue.complete import complete_plan
+from lkm.rescue.edits import conditional
 from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock, Plan, Step, StepKind
 from lkm.rescue.request import Request
 from lkm.rescue.table import MAX_ENTRIES
@@ -240,15 +241,15 @@ def _relink(table: LoadTable, bucket: LoadBucket, kept: tuple[LoadNode, ...]) ->
     link = table.layout.entry
     head = table.head_of(bucket.number)
     entries = [node.address + link for node in kept]
-    edits = [_store(f"idem_hash[{bucket.number}]", head, 8, bucket.head, entries[0] if entries else 0)]
+    edits = [conditional(f"idem_hash[{bucket.number}]", head, 8, bucket.head, entries[0] if entries else 0)]
     for node, after, before in zip(kept, [*entries[1:], 0], [head, *entries]):
         entry = node.address + link
         if (node.next, node.previous) == (after, before):
             continue
         edits += [
             _check(f"cookie of pid {node.pid}", node.address + table.layout.cookie, 8, node.cookie),
-            _store(f"next of pid {node.pid}", entry, 8, node.next, after),
-            _store(f"pprev of pid {node.pid}", entry + 8, 8, node.previous, before),
+            conditional(f"next of pid {node.pid}", entry, 8, node.next, after),
+            conditional(f"pprev of pid {node.pid}", entry + 8, 8, node.previous, before),
         ]
     return edits
 
@@ -260,9 +261,9 @@ def _take_out(table: LoadTable, node: LoadNode) -> list[Edit]:
         _check(f"cookie of pid {node.pid}", node.address + layout.cookie, 8, node.cookie),
         _check(f"queue of pid {node.pid}", node.address + layout.queue, 8, node.queue),
         _check(f"done of pid {node.pid}", node.address + layout.complete, 4, node.done),
-        _store(f"next of pid {node.pid}", entry, 8, node.next, 0),
-        _store(f"pprev of pid {node.pid}", entry + 8, 8, node.previous, 0),
-        _store(f"ret of pid {node.pid}", node.address + layout.ret, 4, node.ret, -ECANCELED),
+        conditional(f"next of pid {node.pid}", entry, 8, node.next, 0),
+        conditional(f"pprev of pid {node.pid}", entry + 8, 8, node.previous, 0),
+        conditional(f"ret of pid {node.pid}", node.address + layout.ret, 4, node.ret, -ECANCELED),
     ]
 
 
@@ -281,14 +282,7 @@ def _step(table: LoadTable, verdict: Verdict, reason: str, remedy: str) -> Step:
 
 
 def _check(field: str, address: int, width: int, value: int) -> Edit:
-    return Edit(field, address, width, value, value, EditKind.CHECK)
-
-
-def _store(field: str, address: int, width: int, old: int, new: int) -> Edit:
-    """What stays as it is, is only expected."""
-    limit = (1 << 8 * width) - 1
-    kind = EditKind.CHECK if old == new else EditKind.STORE
-    return Edit(field, address, width, old & limit, new & limit, kind)
+    return conditional(field, address, width, value, value)
 
 
 def _pids(nodes: Iterable[LoadNode]) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.system.kcore import KcoreError
-from lkm.system.memory import KernelMemory
+from lkm.system.memory import KernelMemory, is_kernel_pointer
 
 __all__ = ["KernelTask", "find_task", "init_task", "process_addresses", "read_task", "thread_addresses"]
 
@@ -20,13 +20,20 @@ _PF_EXITING = 0x4
 
 
 class KernelTask(NamedTuple):
-    """Some fields of a struct task_struct. `alive` is False for one that exits, is a zombie or is reaped."""
+    """Some fields of a struct task_struct.
+
+    alive    False for one that exits, is a zombie or is reaped
+    stack    the lowest address of its kernel stack; 0 where that is gone
+    running  it runs, or waits for a CPU
+    """
 
     address: int
     tid: int
     pid: int
     command: str
     alive: bool
+    stack: int = 0
+    running: bool = False
 
 
 def process_addresses(memory: KernelMemory) -> Iterator[int]:
@@ -58,15 +65,22 @@ def init_task(memory: KernelMemory) -> int:
 
 def read_task(memory: KernelMemory, address: int) -> KernelTask:
     """The task at `address`, which must be a task's: there is nothing to tell it by."""
-    raw = memory.read(address + memory.offset("task_struct", "comm"), _COMM)
-    gone = memory.u32(address + memory.offset("task_struct", "exit_state"))
-    leaving = memory.u32(address + memory.offset("task_struct", "flags")) & _PF_EXITING
+    data = memory.read(address, memory.sizeof("task_struct"))
+
+    def number(width: int, *names: str) -> int:
+        at = memory.offset("task_struct", *names)
+        return int.from_bytes(data[at : at + width], "little", signed=width == 4)
+
+    comm = memory.offset("task_struct", "comm")
+    stack = number(8, "stack")
     return KernelTask(
         address=address,
-        tid=memory.i32(address + memory.offset("task_struct", "pid")),
-        pid=memory.i32(address + memory.offset("task_struct", "tgid")),
-        command=raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace"),
-        alive=not gone and not leaving,
+        tid=number(4, "pid"),
+        pid=number(4, "tgid"),
+        command=data[comm : comm + _COMM].split(b"\0", 1)[0].decode("utf-8", "backslashreplace"),
+        alive=not number(4, "exit_state") and not number(4, "flags") & _PF_EXITING,
+        stack=stack if is_kernel_pointer(stack) else 0,
+        running=not number(4, "__state", "state"),  # TASK_RUNNING; __state since 5.14 (include/linux/sched.h)
     )
 
 

@@ -23,6 +23,7 @@ __all__ = ["LoadHazard", "hazard_of", "inode_of", "read_load_hazard"]
 
 _TAINT_DIE = 1 << 7
 _FIRST_RELEASE = (6, 5)
+"""The first with idempotent_init_module (kernel/module/main.c)."""
 
 
 class LoadHazard(NamedTuple):

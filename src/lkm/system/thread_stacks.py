@@ -13,17 +13,16 @@ import threading
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
-from lkm.system.kernel_tasks import process_addresses, thread_addresses
-from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.kernel_tasks import KernelTask, process_addresses, read_task, thread_addresses
+from lkm.system.memory import KernelMemory
 
 __all__ = ["Stacks", "Thread", "ThreadsUnknown", "read_stacks"]
 
 _SIZES = (1 << 14, 1 << 15, 1 << 16)
 """THREAD_SIZE: 16 KiB on x86_64 and arm64, twice that with KASAN; 64 KiB on arm64 with such pages."""
 _PADDINGS = (0, 16)
-"""TOP_OF_KERNEL_STACK_PADDING: 16 on x86_64 with CONFIG_X86_FRED since 6.9."""
+"""TOP_OF_KERNEL_STACK_PADDING: 16 on x86_64 with CONFIG_X86_FRED (arch/x86/include/asm/thread_info.h, since 6.9)."""
 _TRIES = 5
-_PF_EXITING = 0x4
 
 _PREAD = {"x86_64": 17, "aarch64": 67}
 _FINIT = {"x86_64": (313, 350), "aarch64": (273, 379)}
@@ -76,7 +75,7 @@ def read_stacks(memory: KernelMemory, *, machine: str = "", own_tid: int = 0) ->
     if machine not in _PREAD:
         raise ThreadsUnknown(f"the kernel stacks of {machine} are not known", remedy="restart when you can")
     addresses = _all_threads(memory)
-    tasks = [task for address in addresses if (task := _Task.read(memory, address)) is not None]
+    tasks = [task for address in addresses if (task := _read(memory, address)) is not None]
     own = own_tid or threading.get_native_id()
     mine = next((task for task in tasks if task.tid == own), None)
     if mine is None:
@@ -112,38 +111,12 @@ def _all_threads(memory: KernelMemory) -> list[int]:
     raise ThreadsUnknown(f"the list of tasks could not be read: {cut[0]}", remedy="try again")
 
 
-class _Task(NamedTuple):
-    """What is read of a struct task_struct."""
-
-    tid: int
-    pid: int
-    command: str
-    stack: int
-    running: bool
-    alive: bool
-
-    @classmethod
-    def read(cls, memory: KernelMemory, address: int) -> Optional[_Task]:
-        """The task there, None for one that has gone."""
-        try:
-            data = memory.read(address, memory.sizeof("task_struct"))
-        except LkmError:
-            return None
-
-        def number(width: int, *names: str) -> int:
-            at = memory.offset("task_struct", *names)
-            return int.from_bytes(data[at : at + width], "little")
-
-        at = memory.offset("task_struct", "comm")
-        stack = number(8, "stack")
-        return cls(
-            tid=number(4, "pid"),
-            pid=number(4, "tgid"),
-            command=data[at : at + 16].split(b"\0", 1)[0].decode("utf-8", "backslashreplace"),
-            stack=stack if is_kernel_pointer(stack) else 0,
-            running=number(4, "__state", "state") == 0,  # TASK_RUNNING; __state since 5.14
-            alive=not number(4, "exit_state") and not number(4, "flags") & _PF_EXITING,
-        )
+def _read(memory: KernelMemory, address: int) -> Optional[KernelTask]:
+    """The task there, None for one that has gone."""
+    try:
+        return read_task(memory, address)
+    except LkmError:
+        return None
 
 
 def _measure(memory: KernelMemory, stack: int, machine: str) -> _Frame:

@@ -23,7 +23,7 @@ TASKS = {
     "task_struct": (
         128,
         {"flags": 0, "exit_state": 4, "pid": 8, "tgid": 12, "tasks": 16, "thread_node": 32, "signal": 48, "files": 56,
-         "comm": 64, "real_parent": 80},
+         "comm": 64, "real_parent": 80, "stack": 88, "__state": 96},
     ),
     "signal_struct": (32, {"thread_head": 8}),
     "mutex": (32, {"owner": 0}),

@@ -79,7 +79,8 @@ def test_the_inode_behind_a_descriptor() -> None:
         FakeTypes(
             {
                 "task_struct": (
-                    96, {"flags": 0, "exit_state": 4, "pid": 8, "tgid": 12, "tasks": 16, "files": 32, "comm": 64}
+                    96, {"flags": 0, "exit_state": 4, "pid": 8, "tgid": 12, "tasks": 16, "files": 32, "comm": 64,
+                         "stack": 80, "__state": 88}
                 ),
                 "files_struct": (64, {"fdt": 32}),
                 "fdtable": (32, {"max_fds": 0, "fd": 8}),
