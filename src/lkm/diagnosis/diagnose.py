@@ -17,7 +17,7 @@ from lkm.diagnosis.blockers import (
 from lkm.diagnosis.findings import Certainty, Diagnosis, Finding, FindingCode, Verdict
 from lkm.diagnosis.policy import edit_policy_findings, removal_policy_findings
 from lkm.diagnosis.references import named_holders, reference_findings
-from lkm.diagnosis.scanned import pointed_at_findings, scan_of
+from lkm.diagnosis.scanned import kept_objects, pointed_at_findings, scan_of
 from lkm.diagnosis.verdict import EDITABLE, decide, exit_runs
 from lkm.names import ModuleName
 from lkm.system.snapshot import LoadedModule, Snapshot
@@ -27,6 +27,7 @@ __all__ = ["diagnose", "without_module"]
 NOT_SCANNED = (
     "pointers into the module in the rest of kernel memory: debugfs, callbacks, objects of other modules (--scan)",
 )
+_SHOWN = 4
 NOT_FREED = ("memory that its init allocated: it stays allocated, as its exit does not run",)
 
 
@@ -59,7 +60,11 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         findings = _with_unseen(snapshot, findings)
     decision = decide(snapshot, module, activity, findings)
     covered = decision.verdict is Verdict.REFUSE or (exit_runs(module) and not edited)
-    dark = () if exit_runs(module) else (*(() if scan_of(snapshot, name) else NOT_SCANNED), *NOT_FREED)
+    dark = (
+        ()
+        if exit_runs(module)
+        else (*(() if scan_of(snapshot, name) else NOT_SCANNED), *_not_freed(snapshot, name))
+    )
     failed = tuple(
         f"kernel memory: {scan.error}" for scan in snapshot.scans if scan.module == name and scan.error
     )
@@ -76,6 +81,11 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         exit_runs=exit_runs(module),
         not_scanned=(*failed, *scanned) if covered else (*dark, *failed, *scanned, *snapshot.notes),
     )
+
+
+def _not_freed(snapshot: Snapshot, name: ModuleName) -> tuple[str, ...]:
+    kept = kept_objects(snapshot, name)
+    return (f"{NOT_FREED[0]}: {', '.join(kept[:_SHOWN])}",) if kept else NOT_FREED
 
 
 def _with_unseen(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:

@@ -24,7 +24,7 @@ EVENTS = {
     _K.PROTOCOL: "the next socket of the protocol {name!r} would call freed code",
     _K.DRIVER: "the next probe, removal or shutdown of a device of the driver {name!r} calls freed code",
     _K.TIMER: "the timer that calls {name!r} comes due and panics the kernel",
-    _K.WORK: "the delayed work {name!r} comes due and panics the kernel",
+    _K.WORK: "the work {name!r} comes due and panics the kernel",
     _K.NOTIFIER: "the next event that is announced by {name!r} calls freed code",
     _K.DEVICE: "the next look at, or removal of, the device {name!r} would call freed code",
 }

@@ -10,7 +10,7 @@ from lkm.names import ModuleName
 from lkm.system.scanned import Hit, HitClass, Scan
 from lkm.system.snapshot import Snapshot
 
-__all__ = ["pointed_at_findings", "scan_of"]
+__all__ = ["kept_objects", "pointed_at_findings", "scan_of"]
 
 _SHOWN = 8
 """Places that are named of those that nobody can attribute."""
@@ -61,6 +61,12 @@ def pointed_at_findings(snapshot: Snapshot, name: ModuleName, *, referenced: boo
             )
         )
     return findings
+
+
+def kept_objects(snapshot: Snapshot, name: ModuleName) -> list[str]:
+    """What the module points to and nobody would free: `my_buffer → kmalloc-64 object 0x…`."""
+    scan = scan_of(snapshot, name)
+    return [f"{hit.target} → {hit.place}" for hit in scan.kept] if scan else []
 
 
 def _in_use(hit: Hit) -> bool:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Verdict
+from lkm.diagnosis.scanned import kept_objects
 from lkm.diagnosis.way_on import or_quarantine
 from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot, Task
 
@@ -52,6 +53,14 @@ def decide(snapshot: Snapshot, module: LoadedModule, activity: Activity, finding
     for finding in _dangling(findings, sound=sound):
         return Decision(
             Verdict.CRASH, finding.event, f"{finding.summary}: undo that first{or_quarantine(module.name)}"
+        )
+    kept = [] if sound else kept_objects(snapshot, module.name)
+    if kept:
+        few = f"{len(kept)} object" + ("s" if len(kept) > 1 else "")
+        return Decision(
+            Verdict.LEAKS,
+            f"its exit is not called, and {few} that it points to would stay allocated for ever",
+            "",
         )
     for finding in findings:
         if finding.code in EDITABLE:

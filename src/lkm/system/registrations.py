@@ -30,6 +30,7 @@ from lkm.system.tables.proc_entries import read_proc_entries
 from lkm.system.tables.protocols import read_protocols
 from lkm.system.tables.strings import ModuleStrings
 from lkm.system.tables.timers import read_timers
+from lkm.system.tables.works import read_works
 
 __all__ = ["read_registrations"]
 
@@ -51,6 +52,7 @@ _WALKS = (
     _Walk(_K.PROC_ENTRY, read_proc_entries),
     _Walk(_K.INTERRUPT, read_interrupts, interrupt_names, "/proc/interrupts"),
     _Walk(_K.TIMER, read_timers),
+    _Walk(_K.WORK, read_works),
     _Walk(_K.NOTIFIER, read_notifiers),
 )
 _FILES: tuple[

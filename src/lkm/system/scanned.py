@@ -98,6 +98,8 @@ class Scan(NamedTuple):
 
     searched   bytes; `free` and `own` bytes of RAM left out as free and as the module's own
     dropped    words with such a value that are in no kernel object: free pages, memory of processes, files
+    changed    words that were no pointers any more when their places were told
+    kept       objects that the module points to, allocated: `target` is its variable, `place` the object
     error      why there was none; then nothing else is said
     """
 
@@ -109,6 +111,8 @@ class Scan(NamedTuple):
     seconds: float = 0.0
     dropped: int = 0
     notes: tuple[str, ...] = ()
+    changed: int = 0
+    kept: tuple[Hit, ...] = ()
     error: str = ""
 
     def of(self, found: HitClass) -> tuple[Hit, ...]:

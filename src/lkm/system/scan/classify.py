@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from lkm.errors import LkmError
-from lkm.root import Root
-from lkm.system.memory import KernelMemory
-from lkm.system.scan.expected import Expected
+from lkm.system.scan.expected import Expected, World
 from lkm.system.scan.objects import identify, is_abandoned
 from lkm.system.scanned import Hit, HitClass, Place, PlaceKind
 from lkm.system.snapshot import LoadedModule, Registration
@@ -20,21 +18,14 @@ __all__ = ["Classifier"]
 class Classifier:
     """For one module: rules in order, the first that fits decides."""
 
-    def __init__(
-        self,
-        root: Root,
-        memory: KernelMemory,
-        modules: Sequence[LoadedModule],
-        module: LoadedModule,
-        registrations: Sequence[Registration],
-        *,
-        found: Sequence[tuple[int, Place]],
-    ) -> None:
-        self._memory = memory
+    def __init__(self, world: World, module: LoadedModule, found: Sequence[tuple[int, Place]]) -> None:
+        self._memory = world.memory
         self._module = module
         self._found = found
-        self._expected = Expected(root, memory, modules, module, found)
-        self._registered = [each for each in registrations if each.module == module.name and each.address]
+        self._expected = Expected(world, module, found)
+        self._registered = [
+            each for each in world.registrations if each.module == module.name and each.address
+        ]
 
     def hits(self) -> list[Hit]:
         """Each word that was found, in the order of their addresses."""

@@ -8,7 +8,7 @@ Each rule cites what removes them. Read in 5.10, 6.1 and 6.12: delete_module, fr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
@@ -16,9 +16,9 @@ from lkm.root import Root
 from lkm.system.files import read_text
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scanned import Place, PlaceKind
-from lkm.system.snapshot import LoadedModule, ModuleState
+from lkm.system.snapshot import LoadedModule, ModuleState, Registration
 
-__all__ = ["Expected"]
+__all__ = ["Expected", "Range", "World", "ftrace_records"]
 
 _PAGE = 4096
 _MAX_DEPTH = 16
@@ -64,24 +64,30 @@ _OBJECTS = (
 """Members of struct module that own an allocation which points back into the module."""
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
+    """Addresses, and why what lies there is expected."""
+
     start: int
     end: int
     reason: str
 
 
+class World(NamedTuple):
+    """What is the same for each module of a scan; `records` are those of ftrace."""
+
+    root: Root
+    memory: KernelMemory
+    modules: tuple[LoadedModule, ...]
+    registrations: tuple[Registration, ...]
+    records: tuple[Range, ...]
+
+
 class Expected:
     """The rules for one module. What cannot be read makes a rule that applies to nothing."""
 
-    def __init__(
-        self,
-        root: Root,
-        memory: KernelMemory,
-        modules: Sequence[LoadedModule],
-        module: LoadedModule,
-        found: Iterable[tuple[int, Place]],
-    ) -> None:
-        self._root = root
+    def __init__(self, world: World, module: LoadedModule, found: Iterable[tuple[int, Place]]) -> None:
+        memory, modules = world.memory, world.modules
+        self._root = world.root
         self._memory = memory
         self._module = module
         self._tables: dict[str, tuple[int, int]] = {}
@@ -99,7 +105,7 @@ class Expected:
         self._areas = self._vm_structs(found)
         self._bounds = {self._at("vmap_area", "va_start"), self._at("vmap_area", "va_end")}
         self._freeing = self._init_pointers()
-        self._records = _ftrace_records(memory)
+        self._records = world.records
 
     def reason(self, value: int, place: Place) -> str:
         """Why the removal of the module takes this word away, or why it does not matter; "" if nothing does."""
@@ -290,9 +296,9 @@ def _table_of(root: Root, module: LoadedModule) -> tuple[int, int]:
         return 0, 0
 
 
-def _ftrace_records(memory: KernelMemory) -> tuple[_Range, ...]:
+def ftrace_records(memory: KernelMemory) -> tuple[Range, ...]:
     """The pages of records of traced functions: ftrace_pages_start, struct ftrace_page (kernel/trace/ftrace.c)."""
-    found: list[_Range] = []
+    found: list[Range] = []
     try:
         node = memory.pointer(memory.symbol("ftrace_pages_start"))
         link, records = memory.offset("ftrace_page", "next"), memory.offset("ftrace_page", "records")
@@ -302,7 +308,7 @@ def _ftrace_records(memory: KernelMemory) -> tuple[_Range, ...]:
         for page in memory.chain(node, offset=link, what="ftrace_pages_start", limit=_MAX_PAGES):
             start = memory.u64(page + records)
             end = start + (_PAGE << memory.u32(page + order) if order else memory.u32(page + count) * size)
-            found.append(_Range(start, end, "ftrace_release_mod in delete_module"))
+            found.append(Range(start, end, "ftrace_release_mod in delete_module"))
     except LkmError as error:
         memory.note_error("ftrace's records", error)
     return tuple(found)

@@ -14,7 +14,7 @@ from lkm.system.kernel_tasks import read_task
 from lkm.system.memory import KernelMemory
 from lkm.system.scanned import Place, PlaceKind
 
-__all__ = ["identify", "is_abandoned"]
+__all__ = ["identify", "is_abandoned", "is_known"]
 
 
 class _Type(NamedTuple):
@@ -89,6 +89,11 @@ def is_abandoned(memory: KernelMemory, place: Place) -> bool:
     if place.kind is not PlaceKind.SLAB or place.name != "kernfs_node_cache":
         return False
     return memory.i32(place.start + memory.offset("kernfs_node", "active")) < 0
+
+
+def is_known(place: Place) -> bool:
+    """Whether the place is in a cache of objects of the kernel's own, known here."""
+    return place.name in _CACHES
 
 
 def _is_general(cache: str) -> bool:

@@ -78,6 +78,7 @@ class Places:
         pages: Pages,
         kcore: Kcore,
         mapped: dict[int, int],
+        slabs: Slabs,
     ) -> None:
         self._memory = memory
         self._linear = linear
@@ -85,7 +86,7 @@ class Places:
         self._mapped = mapped
         self._owners = Owners(modules)
         self._stacks = Stacks(memory)
-        self._slabs = Slabs(memory)
+        self._slabs = slabs
         self._per_cpu = _PerCpu(memory, modules, self._slabs.cpu_offsets)
         self._named = bool(memory.symbols.address("init_task"))  # else functions alone have names
         self._images = [s for s in kcore.segments if s.physical is not None and s not in linear.segments]
@@ -182,17 +183,18 @@ class _PerCpu:
         self._memory = memory
         self._offsets = offsets
         self._start, self._end = _static_area(memory, offsets)
+        has_symbols = memory.symbols.address("__per_cpu_end") or not self._end
+        self._names = None if has_symbols else memory.types.section(_SECTION)
         self._modules = [found for module in modules if (found := _module_per_cpu(memory, module))]
         self._chunk = _first_chunk(memory)
 
     def _named(self, address: int) -> tuple[str, int]:
         """The variable there, and how far inside of it."""
-        if self._memory.symbols.address("__per_cpu_start"):
+        if self._names is None:
             symbol = self._memory.symbolize(address)
             return (symbol.name, symbol.offset) if symbol else ("", 0)
         inside = address - self._start
-        known = [(at, name) for name, at in self._memory.types.section(_SECTION).items() if at <= inside]
-        at, name = max(known, default=(inside, ""))
+        at, name = max(((at, name) for name, at in self._names.items() if at <= inside), default=(inside, ""))
         return name, inside - at
 
     def place(self, address: int) -> Optional[Place]:

@@ -6,17 +6,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from lkm.root import Root
 from lkm.system.kcore import Kcore, KcoreError, open_kcore
 from lkm.system.memory import KernelMemory
 from lkm.system.scan.classify import Classifier
 from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, spans_of
+from lkm.system.scan.expected import World, ftrace_records
+from lkm.system.scan.kept import kept_memory
 from lkm.system.scan.pages import Pages
 from lkm.system.scan.places import Places, mapped_addresses
+from lkm.system.scan.slabs import Slabs
 from lkm.system.scan.translate import LinearMap, PageTables, linear_map
-from lkm.system.scanned import PlaceKind, Scan
+from lkm.system.scanned import Place, PlaceKind, Scan
 from lkm.system.snapshot import LoadedModule, Registration
 
 __all__ = ["Ram", "open_ram", "scan_modules", "silent"]
@@ -103,25 +106,43 @@ def scan_modules(
         if not any(_holds(own[target.name], word.at) for target in targets if target.owns(word.value))
     ]
     places = _places(ram, memory, modules, words)
-    found = [(word.value, places.place(word.at)) for word in words]
+    found = [(word.value, place) for word in words if (place := _place(ram, places, word))]
     kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
-    given = tuple(registrations)
+    world = World(root, memory, tuple(modules), tuple(registrations), ftrace_records(memory))
     scans = []
     for target in targets:
         mine = [(value, place) for value, place in kept if target.owns(value)]
         scans.append(
             Scan(
                 target.name,
-                hits=tuple(Classifier(root, memory, modules, target, given, found=mine).hits()),
+                hits=tuple(Classifier(world, target, mine).hits()),
                 searched=sum(span.size for span in spans) - _bytes(own[target.name]),
                 free=_bytes(free),
                 own=_bytes(own[target.name]),
-                seconds=round(time.monotonic() - start, 3),
                 dropped=sum(target.owns(value) for value, _ in found) - len(mine),
-                notes=tuple(memory.notes[before:]),
+                changed=sum(target.owns(word.value) for word in words)
+                - sum(target.owns(v) for v, _ in found),
+                kept=kept_memory(memory, ram.linear, places, target),
             )
         )
-    return tuple(scans)
+    seconds, notes = round(time.monotonic() - start, 3), tuple(memory.notes[before:])
+    return tuple(scan._replace(seconds=seconds, notes=notes) for scan in scans)
+
+
+def _place(ram: Ram, places: Places, word: RawHit) -> Optional[Place]:
+    """Its place, or None for a word that has changed since it was found, or while its place was told: that would be
+    another object's by now."""
+    if not _is_there(ram, word):
+        return None
+    place = places.place(word.at)
+    return place if _is_there(ram, word) else None
+
+
+def _is_there(ram: Ram, word: RawHit) -> bool:
+    try:
+        return int.from_bytes(ram.kcore.read(word.at, 8), "little") == word.value
+    except KcoreError:
+        return False
 
 
 def _places(
@@ -129,7 +150,15 @@ def _places(
 ) -> Places:
     numbers = {ram.number(word.at) for word in words}
     mapped = mapped_addresses(ram.kcore, ram.tables, numbers, ram.pages.page_size)
-    return Places(memory, modules, linear=ram.linear, pages=ram.pages, kcore=ram.kcore, mapped=mapped)
+    return Places(
+        memory,
+        modules,
+        linear=ram.linear,
+        pages=ram.pages,
+        kcore=ram.kcore,
+        mapped=mapped,
+        slabs=Slabs(memory),
+    )
 
 
 def _holds(ranges: Iterable[tuple[int, int]], address: int) -> bool:

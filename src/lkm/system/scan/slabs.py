@@ -14,6 +14,7 @@ import struct
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
+from lkm.system.exports import symbol_or_export
 from lkm.system.kcore import KcoreError
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.per_cpu import per_cpu_offsets
@@ -22,6 +23,8 @@ __all__ = ["SlabObject", "Slabs"]
 
 _MAX_OBJECTS = 1 << 15
 _MAX_SHEAVES = 1 << 12
+_MAX_NODES = 1 << 10
+"""MAX_NUMNODES: CONFIG_NODES_SHIFT is at most 10."""
 
 
 class SlabObject(NamedTuple):
@@ -184,20 +187,31 @@ class Slabs:
         return found
 
     def _barns(self, cache: _Cache) -> list[int]:
+        """Each node's: kmem_cache.node[] to 6.19, kmem_cache.per_node[] since 7.0; none without sheaves."""
         memory = self._memory
         if memory.has("kmem_cache", "node") and memory.has("kmem_cache_node", "barn"):
-            start, inside = (
-                cache.address + memory.offset("kmem_cache", "node"),
-                memory.offset("kmem_cache_node", "barn"),
-            )
-            node = memory.pointer(start)
-            barn = memory.u64(node + inside) if node else 0
-            return [barn] if is_kernel_pointer(barn) else []
-        if memory.has("kmem_cache", "per_node"):
+            start = cache.address + memory.offset("kmem_cache", "node")
+            nodes = [node for node in memory.words(start, self._nodes()) if node]
+            inside = memory.offset("kmem_cache_node", "barn")
+            found = [memory.u64(node + inside) for node in nodes]
+        elif memory.has("kmem_cache", "per_node"):
             start = cache.address + memory.offset("kmem_cache", "per_node")
-            barn = memory.u64(start + memory.offset("kmem_cache_per_node_ptrs", "barn"))
-            return [barn] if is_kernel_pointer(barn) else []
-        return []
+            start += memory.offset("kmem_cache_per_node_ptrs", "barn")
+            step = memory.sizeof("kmem_cache_per_node_ptrs")
+            found = [memory.u64(start + index * step) for index in range(self._nodes())]
+        else:
+            found = []
+        return [barn for barn in found if is_kernel_pointer(barn)]
+
+    def _nodes(self) -> int:
+        """`nr_node_ids`; 1 without CONFIG_NUMA, where it is no variable. Raises `KcoreError` for an absurd number."""
+        try:
+            count = self._memory.u32(symbol_or_export(self._memory, "nr_node_ids"))
+        except KcoreError:
+            return 1
+        if not 1 <= count <= _MAX_NODES:
+            raise KcoreError(f"nr_node_ids is {count}")
+        return count
 
 
 _SLAB_RED_ZONE = 0x400

@@ -48,7 +48,7 @@ def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:
                 module,
                 users=int.from_bytes(data[count : count + 4], "little", signed=True) - 1,
                 source="crypto_alg_list in kernel memory",
-            )
+            )._replace(address=node - link, size=size)
 
 
 def _text(data: bytes, at: int) -> str:

@@ -29,24 +29,36 @@ _MAX_DEVICES = 256
 
 def read_drivers(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
     """Each driver of a module (named `BUS:DRIVER`), and each device that is bound to it."""
-    seen = set()
+    known = _known(memory, owners)
     for module in owners.modules:
         for driver in module.drivers:
-            seen.add(driver)
+            address, size = known.pop((driver, module.name), (0, 0))
             source = f"/sys/module/{module.name}/drivers/{driver}"
-            yield from _driver(root, driver, module.name, source)
+            yield from _driver(root, driver, module.name, source, address=address, size=size)
+    for (driver, owner), (address, size) in known.items():
+        yield from _driver(root, driver, owner, "bus_kset in kernel memory", address=address, size=size)
+
+
+def _known(memory: Optional[KernelMemory], owners: Owners) -> dict[tuple[str, ModuleName], tuple[int, int]]:
+    """`BUS:DRIVER` and module → address and size of the struct device_driver, as memory has them."""
+    found: dict[tuple[str, ModuleName], tuple[int, int]] = {}
     if memory is None or not memory.has_types:
-        return
+        return found
     try:
-        for driver, owner in _walk(memory, owners):
-            if driver not in seen:
-                yield from _driver(root, driver, owner, "bus_kset in kernel memory")
+        size = memory.sizeof("device_driver")
+        for driver, owner, address in _walk(memory, owners):
+            found[driver, owner] = address, size
     except LkmError as error:
         memory.note(f"the drivers of each bus: {error}: only those in /sys/module were read")
+    return found
 
 
-def _driver(root: Root, name: str, module: ModuleName, source: str) -> Iterator[Registration]:
-    yield Registration(RegistrationKind.DRIVER, name, module, certain=True, source=source)
+def _driver(
+    root: Root, name: str, module: ModuleName, source: str, *, address: int, size: int
+) -> Iterator[Registration]:
+    yield Registration(
+        RegistrationKind.DRIVER, name, module, certain=True, source=source, address=address, size=size
+    )
     bus, _, driver = name.partition(":")
     directory = f"/sys/bus/{bus}/drivers/{driver}"
     for device in _bound(root, directory)[:_MAX_DEVICES]:
@@ -69,8 +81,8 @@ def _bound(root: Root, directory: str) -> list[str]:
     ]
 
 
-def _walk(memory: KernelMemory, owners: Owners) -> Iterator[tuple[str, ModuleName]]:
-    """`BUS:DRIVER` and module of each driver whose struct lies in, or points into, a module."""
+def _walk(memory: KernelMemory, owners: Owners) -> Iterator[tuple[str, ModuleName, int]]:
+    """`BUS:DRIVER`, module and address of each driver whose struct lies in, or points into, a module."""
     size = memory.sizeof("device_driver")
     for bus, subsystem in driver_core.read_subsystems(memory, "bus_kset"):
         for name, driver in driver_core.read_bus_drivers(memory, subsystem):
@@ -80,4 +92,4 @@ def _walk(memory: KernelMemory, owners: Owners) -> Iterator[tuple[str, ModuleNam
                 pointer = owned_pointer(memory, owners, "device_driver", data, _FIELDS)
                 owner = pointer.module if pointer else None
             if owner:
-                yield f"{bus}:{name}", owner
+                yield f"{bus}:{name}", owner, driver

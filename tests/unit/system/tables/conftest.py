@@ -23,7 +23,7 @@ def kernel() -> FakeKernel:
     kernel = FakeKernel(FakeTypes(STRUCTS, SIZES))
     kernel.place(MODULES, 0x1000)
     kernel.place(MODULES + 0x4000, 0x1000)
-    for name in ("misc_list", "net_namespace_list", "crypto_alg_list"):
+    for name in ("misc_list", "net_namespace_list", "crypto_alg_list", "workqueues"):
         kernel.symbols[name] = kernel.new(16)
         kernel.ring(kernel.symbols[name], [])
     for name in ("file_systems", "bus_kset", "class_kset", "cdev_map"):

@@ -52,6 +52,25 @@ def test_a_delayed_work_is_told_by_the_function_of_the_work(kernel: FakeKernel, 
     assert found(kernel, tree, RegistrationKind.TIMER) == []
 
 
+@pytest.mark.parametrize("where", ["pool", "kept back"])
+def test_a_queued_work_is_found_by_its_queue(kernel: FakeKernel, tree: Tree, where: str) -> None:
+    queue, pwq, pool = (kernel.new(kind) for kind in ("workqueue_struct", "pool_workqueue", "worker_pool"))
+    kernel.ring(kernel.symbols["workqueues"], [queue + 16])
+    kernel.ring(queue, [pwq + 32])
+    kernel.put(pwq, pool)
+    called = kernel.set(kernel.new("work_struct"), "work_struct", func=OPS)
+    innocent = kernel.set(kernel.new("work_struct"), "work_struct", func=FUNCTION)
+    own = kernel.set(DATA, "work_struct", func=FUNCTION)
+    works = [work + 8 for work in (innocent, called, own)]
+    kernel.ring(pool + 16, works if where == "pool" else [])
+    kernel.ring(pwq + 16, works if where == "kept back" else [])
+    items = found(kernel, tree, RegistrationKind.WORK)
+    assert [(item.address, item.module, item.size) for item in items] == [
+        (called, "demo", 32),
+        (own, "demo", 32),
+    ]
+
+
 def test_a_bucket_that_goes_in_a_circle_ends(kernel: FakeKernel, tree: Tree) -> None:
     timer = kernel.set(kernel.new("timer_list"), "timer_list", function=OPS)
     kernel.put(timer, timer)
