@@ -9,6 +9,7 @@ from lkm.diagnosis.activity import Activity, Role
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Verdict
 from lkm.diagnosis.scanned import kept_objects
 from lkm.diagnosis.way_on import or_quarantine
+from lkm.names import quarantine_number
 from lkm.system.snapshot import LoadedModule, ModuleState, RegistrationKind, Snapshot, Task
 
 __all__ = ["EDITABLE", "REFUSING", "Decision", "decide", "exit_runs"]
@@ -68,9 +69,9 @@ def decide(snapshot: Snapshot, module: LoadedModule, activity: Activity, finding
             return Decision(
                 Verdict.SAFE, f"{finding.summary}; that can be undone, and {then}", finding.remedy
             )
-    return Decision(
-        Verdict.REMOVABLE, "nothing is in the way", f"rmmod {module.name}, or lkm unload {module.name}"
-    )
+    # kmod cuts a name at its dot: its rmmod would remove the new module of the old name.
+    rmmod = "" if quarantine_number(module.name) else f"rmmod {module.name}, or "
+    return Decision(Verdict.REMOVABLE, "nothing is in the way", f"{rmmod}lkm unload {module.name}")
 
 
 def _runs_on(snapshot: Snapshot, module: LoadedModule, activity: Activity) -> Decision | None:

@@ -59,8 +59,9 @@ def heal(root: Root, *, record: str, signer: Optional[Signer] = None, dry_run: b
         lines = tuple(tail.read_new())
     result = _prove(result, healing, lines, tail.note)
     if kept:
-        kept.complete(result.outcome.value, detail=_record_detail(result))
-        result = result._replace(record=kept.path)
+        unwritten = kept.complete(result.outcome.value, detail=_record_detail(result))
+        reason = "; ".join(filter(None, (result.reason, unwritten)))
+        result = result._replace(record=kept.path, reason=reason)
     return result
 
 

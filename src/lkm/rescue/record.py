@@ -52,10 +52,14 @@ class Record:
         }
         self._write()
 
-    def complete(self, outcome: str, *, detail: dict[str, Any]) -> None:
-        """Add how it ended."""
+    def complete(self, outcome: str, *, detail: dict[str, Any]) -> str:
+        """Add how it ended. What was done is done: why that could not be written is an answer, "" if it was."""
         self._content.update({"outcome": outcome, "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **detail})
-        self._write()
+        try:
+            self._write()
+        except LkmError as error:
+            return f"its end is not recorded: {error.message}"
+        return ""
 
     def _write(self) -> None:
         folder = os.path.dirname(os.path.abspath(self.path))

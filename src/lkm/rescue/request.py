@@ -21,7 +21,7 @@ __all__ = ["ArgumentRequest", "CallRequest", "Request", "parse_call"]
 MAX_ARGUMENTS = 6
 """Arguments that x86_64 and arm64 both pass in registers."""
 
-_NAME = r"(?:[A-Za-z0-9_-]+:)?[A-Za-z_][A-Za-z0-9_.]*"
+_NAME = r"(?:[A-Za-z0-9_.-]+:)?[A-Za-z_][A-Za-z0-9_.]*"
 _CALL = re.compile(rf"\s*({_NAME})\s*\((.*)\)\s*;?\s*", re.DOTALL)
 _ARGUMENT = re.compile(
     rf"""\s*(?:

@@ -6,6 +6,7 @@ snapshot → diagnosis → plan → gate → record → (edits → removal → p
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from lkm.diagnosis.diagnose import diagnose
@@ -27,6 +28,8 @@ from lkm.values import encode
 __all__ = ["plan_only", "rescue"]
 
 LOG_SECONDS = 2.0
+LOG_SOCKET = "/dev/log"
+"""Where syslog(3) writes to, and the journal listens."""
 
 
 def plan_only(root: Root, name: ModuleName, options: Options) -> RescueResult:
@@ -50,8 +53,9 @@ def rescue(root: Root, name: ModuleName, options: Options) -> RescueResult:
     with KmsgTail(root) as tail:
         ended = Execution(root, plan, options, tail).run(result)
     if record:
-        record.complete(ended.outcome.value, detail=_record_detail(ended))
-        ended = ended._replace(record=record.path)
+        unwritten = record.complete(ended.outcome.value, detail=_record_detail(ended))
+        reason = "; ".join(filter(None, (ended.reason, unwritten)))
+        ended = ended._replace(record=record.path, reason=reason)
     _log_line(f"{what} of {name} ended: {ended.outcome.value}: {ended.reason}")
     return ended
 
@@ -106,6 +110,9 @@ def _record_detail(result: RescueResult) -> dict[str, Any]:
 def _log_line(text: str) -> None:
     """A line to the journal, through syslog(3). Without a daemon it goes nowhere; one that hangs is left alone."""
     import syslog
+
+    if not os.path.exists(LOG_SOCKET):
+        return  # nobody listens, and a child takes its time
 
     def log() -> None:
         syslog.openlog("lkm", syslog.LOG_PID, syslog.LOG_DAEMON)

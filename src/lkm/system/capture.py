@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from typing import Callable, NamedTuple, Optional, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.names import ModuleName, module_name_from_path
@@ -62,8 +62,6 @@ _SECONDS = 10.0
 
 _LOOKS = 3
 """Times that the machine is looked at while loads and removals end in between."""
-
-T = TypeVar("T")
 
 
 class _Kernel(NamedTuple):
@@ -239,9 +237,11 @@ class _Capture:
         hidden = why_no_stacks(self._root)
         if hidden:
             self._unread.append(Unread(Reader.STACKS, hidden))
-        return self._in_child(
-            Reader.TASKS, Task, lambda: read_tasks(self._root, modules, samples=self._samples, own_pid=own)
+        found = self._in_child(
+            Reader.TASKS,
+            lambda: encode(read_tasks(self._root, modules, samples=self._samples, own_pid=own)),
         )
+        return tuple(decode(Task, item) for item in found)
 
     def _read_users(self, kernel: _Kernel) -> tuple[tuple[OpenFile, ...], tuple[Mount, ...]]:
         """Open files and mounts. Files by their operations come first: these name the module for certain."""
@@ -249,13 +249,19 @@ class _Capture:
         chars = self._read_char_devices(kernel.registrations)
         owners = DeviceOwners(root, chars, disks_of(kernel.registrations))
         paths = paths_of(kernel.registrations)
-        files = self._in_child(Reader.OPEN_FILES, OpenFile, lambda: read_open_files(root, owners, paths))
-        mapped = self._in_child(Reader.MAPPINGS, OpenFile, lambda: read_mappings(root, owners, paths))
-        mounts = self._in_child(
-            Reader.MOUNTS,
-            Mount,
-            lambda: mounts_of(read_mount_entries(root), kernel.modules, owners, kernel.registrations),
+        readers = {
+            Reader.OPEN_FILES: lambda: encode(read_open_files(root, owners, paths)),
+            Reader.MAPPINGS: lambda: encode(read_mappings(root, owners, paths)),
+            Reader.MOUNTS: lambda: encode(
+                mounts_of(read_mount_entries(root), kernel.modules, owners, kernel.registrations)
+            ),
+        }
+        read = self._in_children(readers)
+        files, mapped = (
+            tuple(decode(OpenFile, item) for item in read[reader])
+            for reader in (Reader.OPEN_FILES, Reader.MAPPINGS)
         )
+        mounts = tuple(decode(Mount, item) for item in read[Reader.MOUNTS])
         found: dict[tuple[ModuleName, int, Optional[int], str], OpenFile] = {}
         for item in (*kernel.open_files, *files, *mapped):
             found.setdefault((item.module, item.pid, item.fd, item.path if item.fd is None else ""), item)
@@ -271,13 +277,23 @@ class _Capture:
         devices: dict[CharKey, ModuleName] = result.value
         return devices
 
-    def _in_child(self, reader: Reader, kind: type[T], read: Callable[[], Sequence[T]]) -> tuple[T, ...]:
-        name = f"lkm-{reader.name.lower()}"
-        result = run_in_child(lambda: encode(read()), seconds=self._seconds, name=name)
+    def _in_children(self, readers: Mapping[Reader, Callable[[], Any]]) -> dict[Reader, Any]:
+        """What each reader finds. One child reads all, as a fork takes longer than a reader; where that one does
+        not come back, each has a child of its own, so that one that blocks does not hide the others."""
+        result = run_in_child(
+            lambda: [read() for read in readers.values()], seconds=self._seconds, name="lkm-users"
+        )
+        if result.ok:
+            return dict(zip(readers, result.value))
+        return {reader: self._in_child(reader, read) for reader, read in readers.items()}
+
+    def _in_child(self, reader: Reader, read: Callable[[], Any]) -> Any:
+        """What a reader finds, or nothing and a note in `unread`."""
+        result = run_in_child(read, seconds=self._seconds, name=f"lkm-{reader.name.lower()}")
         if not result.ok:
             self._unread.append(Unread(reader, result.error))
             return ()
-        return tuple(decode(kind, item) for item in result.value)
+        return result.value
 
 
 def _as_raw(module: LoadedModule) -> LoadedModule:

@@ -113,9 +113,9 @@ def why_no_stacks(root: Root) -> str:
 def parse_frames(text: str, modules: Iterable[LoadedModule] = ()) -> tuple[TaskFrame, ...]:
     """The frames of a /proc/PID/stack, innermost first; lines that are none are left out.
 
-    So is what lies beyond do_exit, which never returns. A task that an oops has killed, and that is held up in
-    its end, still has the frames of its death there on arm64 (`die` calls `make_task_dead` on the same stack,
-    6.1), though not on x86 (`rewind_stack_and_make_dead`).
+    So is what lies beyond the kernel's do_exit, which never returns. A task that an oops has killed, and that
+    is held up in its end, still has the frames of its death there on arm64 (`die` calls `make_task_dead` on the
+    same stack, 6.1), though not on x86 (`rewind_stack_and_make_dead`).
 
     A bare address, as of code whose symbols are gone, is its own symbol (`0x…`), and is looked up in the
     memory of `modules`. `[bpf]` and `[__builtin__ftrace]` are no modules.
@@ -134,7 +134,7 @@ def parse_frames(text: str, modules: Iterable[LoadedModule] = ()) -> tuple[TaskF
             if at is not None and owner is None:
                 owner = next((module.name for module in known if module.owns(at)), None)
             frames.append(TaskFrame(frame.symbol if at is None else hex(at), frame.offset, owner))
-            if frames[-1].function == "do_exit":
+            if frames[-1].function == "do_exit" and frames[-1].module is None:
                 return tuple(frames)
     return tuple(frames)
 

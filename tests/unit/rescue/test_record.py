@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_where_it_cannot_be_written_nothing_is_done(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LkmError, match="cannot be written"):
         Record(str(tmp_path / "file" / "record.json"), PLAN, MACHINE)
+
+
+def test_what_is_done_is_not_undone_by_a_full_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    record = Record(str(folder / "r.json"), PLAN, MACHINE)
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    assert "its end is not recorded" in record.complete("rescued", detail={})
 
 
 def test_its_place_is_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,3 +255,8 @@ def test_a_thread_that_was_readable_once_is_none_of_ours(tree: Tree) -> None:
     timer.start()
     assert read_tasks(tree.root, [COMING]) == ()
     timer.join()
+
+
+def test_a_modules_own_do_exit_is_no_end_of_a_task() -> None:
+    text = "[<0>] msleep+0x1/0x2\n[<0>] do_exit+0x1/0x2 [mydrv]\n[<0>] __do_sys_delete_module+0x1/0x2\n"
+    assert [frame.function for frame in parse_frames(text)][-1] == "__do_sys_delete_module"
