@@ -251,6 +251,30 @@ def test_a_lock_that_a_dead_task_holds_is_released(guest: Guest) -> None:
 
 
 @with_table
+def test_more_waiters_than_one_helper_ends_and_two_heals_at_once(guest: Guest) -> None:
+    """All that wait go on; of two lkm one heals, and the other finds that done, or says who is at it."""
+    crowd = f"for n in $(seq {CROWD}); do insmod late_oops.ko 2>/tmp/crowd-$n & done; sleep 1"
+    known = prepare(
+        guest, ["insmod late_oops.ko seconds=12 & sleep 1", crowd, "within 60 said 'Oops: '", "sleep 2"]
+    )
+    done = guest.run(["sh", "-c", "lkm heal --json >/tmp/1 & lkm heal --json >/tmp/2; wait"], timeout=240)
+    both = [json.loads(guest.run(["cat", path]).stdout) for path in ("/tmp/1", "/tmp/2")]
+    assert any(each["outcome"] == "healed" for each in both), (done, both)
+    for each in both:
+        held = each["outcome"] == "failed" and "another lkm (pid " in each["reason"]
+        assert held or each["outcome"] in ("healed", "nothing"), both
+    assert max(len(each["before"]["nodes"]) for each in both) == CROWD, both
+    ended = f'canceled() {{ [ "$(cat /tmp/crowd-* | grep -c "Operation canceled")" = {CROWD} ]; }}'
+    wrong = untrue(guest, [f"{ended}; within 20 canceled", oopses(1)], known)
+    assert not wrong, "\n".join(wrong)
+    loads(guest, 100, 20)
+
+
+CROWD = 45
+"""Waiters of one load: a helper ends some 35."""
+
+
+@with_table
 def test_a_load_in_progress_is_left_alone(guest: Guest) -> None:
     prepare(guest, ["insmod slow_init.ko seconds=25 & echo loader=$!", "within 10 is slow_init coming"])
     (heal,) = ask(guest, ["heal", "--json"])
