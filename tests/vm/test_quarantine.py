@@ -135,6 +135,44 @@ def test_dead_inits_give_their_name_away_and_are_rescued_later(guest: Guest, fau
           '[ "$(dmesg | grep -c Oops:)" = 2 ]')  # fmt: skip
 
 
+SPOILED = """
+import json, sys
+sys.path[0] = "/usr/lib/lkm"
+from lkm.names import ModuleName
+from lkm.rescue.execution import help_patiently
+from lkm.rescue.plan import Argument
+from lkm.rescue.planner import plan_rescue
+from lkm.rescue.request import Request
+from lkm.root import Root
+from lkm.system.capture import capture
+root, name = Root.live(), ModuleName(sys.argv[1])
+before = capture(root)
+plan = plan_rescue(before, name, Request(quarantine=True))
+step = plan.target
+rename, *others = step.after
+taken = rename._replace(arguments=(rename.arguments[0], Argument(text="kernel")))
+failure = help_patiently(root, plan, step._replace(after=(taken, *others)))
+after = capture(root)
+json.dump([failure.outcome.name, failure.operation, failure.reason,
+           [edit.field for edit in step.writes], before.module(name).raw == after.module(name).raw], sys.stdout)
+"""
+
+
+def test_a_rename_that_fails_leaves_all_as_it_was(guest: Guest) -> None:
+    """/sys/module/kernel is there: kobject_rename answers EEXIST, after all writes."""
+    prepare(guest, ["dies insmod bug_mod1.ko"])
+    outcome, operation, reason, fields, same = json.loads(run_python(guest, SPOILED, "bug_mod1"))
+    assert (outcome, operation) == ("CALL_FAILED", "kobject_rename"), reason
+    assert "was undone" in reason
+    assert {"refcnt", "state"} < set(fields)
+    assert same
+    holds(guest, "is bug_mod1 coming", "[ -d /sys/module/kernel ]")
+    quarantine(guest, "bug_mod1", "bug_mod1.dead1")
+    (rescued,) = ask(guest, ["rescue", "bug_mod1.dead1", "--json"], timeout=240)
+    assert rescued.object["outcome"] == "rescued", rescued
+    holds(guest, '[ "$(dmesg | grep -c Oops:)" = 1 ]')
+
+
 def test_a_name_of_55_characters(guest: Guest, faults: str) -> None:
     assert len(LONG) == 55
     stuck, fixed = put(guest, faults, "exit_block", LONG), put(guest, faults, "decmod", "fixed")

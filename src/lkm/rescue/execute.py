@@ -139,7 +139,7 @@ def _failure(answer: HelperAnswer, step: Step) -> HelperFailure:
     undone = answer.outcome in (HelperOutcome.UNWRITABLE, HelperOutcome.CHANGED, HelperOutcome.CALL_FAILED)
     then = "what was written before it was undone" if undone else "nothing was written"
     if answer.outcome is HelperOutcome.NOT_UNDONE:
-        then = "a later write failed, and this value has changed in between"
+        then = "a later write or call failed, and this value has changed in between"
     name = about.field if isinstance(about, Edit) else about.function
     return HelperFailure(answer.outcome, f"{answer.outcome.value}: {about}; {then}", name)
 

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Snapshot → Plan of a quarantine: the name is released, the memory stays. Pure.
 
-    1. kobject_rename         /sys/module/X becomes /sys/module/X.dead1
-    2. sysfs_rename_link_ns   its links in the holders/ of the modules that it uses, likewise
-    3. num_syms, num_gpl_syms = 0: nobody finds its exports any more (find_symbol), nor trips over them
+    1. num_syms, num_gpl_syms = 0: nobody finds its exports any more (find_symbol), nor trips over them
        (verify_exported_symbols)
-    4. name = "X.dead1" (find_module)
-    5. where init died: refcnt - 2, state = GOING, so that nobody takes a reference (try_module_get)
+    2. name = "X.dead1" (find_module)
+    3. where init died: refcnt - 2, state = GOING, so that nobody takes a reference (try_module_get)
+    4. kobject_rename         /sys/module/X becomes /sys/module/X.dead1
+    5. sysfs_rename_link_ns   its links in the holders/ of the modules that it uses, likewise
+
+What can fail comes before what cannot be undone: where the count has changed, or kobject_rename fails, the writes
+are undone, and nothing is done. Whoever goes by the name in between (load, removal) waits for module_mutex.
 
 All that the kernel does with the module later goes by its address, or by its new name: free_module,
 mod_sysfs_teardown, del_usage_links, mod_kobject_put, module_remove_driver (5.10 to 7.3). So an exit, or an init,
-that comes back ends as it would have. kobject_del instead of the first step would end in a NULL pointer then.
+that comes back ends as it would have. kobject_del instead of kobject_rename would end in a NULL pointer then.
 
-The first step can fail, and is the first: then nothing is done. It must not meet a kobject that is being taken
-apart (its sysfs directory is gone, and kernfs_get_parent follows that pointer): `sysfs` is checked right before
-it, and a task in the load or the removal must be asleep in the module's own code.
+kobject_rename must not meet a kobject that is being taken apart (its sysfs directory is gone, and kernfs_get_parent
+follows that pointer): `sysfs` is checked under the lock, and a task in the load or the removal must be asleep in the
+module's own code.
 """
 
 from __future__ import annotations
@@ -105,7 +108,7 @@ def _plan_step(snapshot: Snapshot, module: LoadedModule) -> Step:
     dead = diagnosis.has(FindingCode.INIT_DIED)
     return step._replace(
         edits=_edits(Editor(module.address, layout, raw), new, raw, dead=dead),
-        before=_calls(snapshot, module, layout, new),
+        after=_calls(snapshot, module, layout, new),
     )
 
 

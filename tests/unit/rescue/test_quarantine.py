@@ -17,6 +17,7 @@ from lkm.rescue.plan import Call, EditKind, Plan, Step, StepKind
 from lkm.rescue.planner import plan_rescue
 from lkm.rescue.proof import prove_quarantined
 from lkm.rescue.request import Request
+from lkm.rescue.table import operations
 from lkm.system.snapshot import (
     AsyncEntry,
     LoadedModule,
@@ -90,7 +91,7 @@ def test_a_module_whose_exit_blocks_loses_its_name_and_nothing_else() -> None:
     assert (step.kind, step.verdict, step.new_name) == (StepKind.QUARANTINE, Verdict.LEAKS, "x.dead1")
     assert writes(step) == [("name[0:8]", word(b"x"), word(b"x.dead1"))]
     assert {edit.field: edit.expected for edit in step.checks} == {"state": 2, "mkobj.kobj.sd": DIRECTORY}
-    (rename,) = step.before
+    (rename,) = step.after
     assert rename.function == "kobject_rename"
     assert rename.must_return_zero
     assert [argument.value or argument.text for argument in rename.arguments] == [ADDRESS + 80, "x.dead1"]
@@ -102,6 +103,17 @@ def test_exports_go_first_and_the_state_last() -> None:
     assert fields == ["num_syms", "name[0:8]", "refcnt", "state"]
     assert writes(step)[2:] == [("refcnt", 2, 0), ("state", 1, 2)]
     assert step.writes[2].kind is EditKind.CMPXCHG
+
+
+def test_what_can_fail_comes_before_what_cannot_be_undone() -> None:
+    """A failed call undoes the writes before it, and no write undoes a call."""
+    base = stuck("base", ModuleState.LIVE, extra=1, holders=(name("x"),))
+    step = step_for(stuck("x", COMING, num_syms=1), base)
+    made = [each.function if isinstance(each, Call) else each.field for each in operations(step)]
+    assert made[-6:] == [
+        "num_syms", "name[0:8]", "refcnt", "state", "kobject_rename", "sysfs_rename_link_ns",
+    ]  # fmt: skip
+    assert [call.must_return_zero for call in step.after] == [True, False]
 
 
 @pytest.mark.parametrize(("extra", "count"), [(0, (2, 0)), (3, (5, 3))])
@@ -138,7 +150,7 @@ def test_every_word_of_a_name_is_expected() -> None:
 def test_its_links_in_the_modules_that_it_uses_are_renamed() -> None:
     base = stuck("base", ModuleState.LIVE, extra=1, holders=(name("x"), name("other")))
     unused = stuck("unused", ModuleState.LIVE, holders=(name("other"),))
-    _, link = step_for(stuck("x"), base, unused).before
+    _, link = step_for(stuck("x"), base, unused).after
     assert link.function == "sysfs_rename_link_ns"
     assert not link.must_return_zero
     assert [argument.value or argument.text for argument in link.arguments] == [
@@ -243,7 +255,7 @@ def test_what_is_stuck_is_let(module: LoadedModule) -> None:
 
 
 def test_its_helper_has_what_it_calls() -> None:
-    for call in step_for(stuck("x")).before:
+    for call in step_for(stuck("x")).after:
         assert isinstance(call, Call)
         assert call.address == CALLS[call.function]
 
