@@ -8,12 +8,12 @@ from lkm.diagnosis.events import event_of
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Holder, HolderKind
 from lkm.diagnosis.references import idle_refcnt
 from lkm.diagnosis.way_on import or_quarantine
-from lkm.names import ModuleName, quarantine_number
+from lkm.names import MAX_NAME, ModuleName, quarantine_number
 from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Snapshot, Task
 
 __all__ = [
-    "async_findings", "exit_findings", "machine_findings", "not_loaded_finding", "registered_findings",
-    "state_findings", "unseen_findings", "waiter_findings",
+    "async_findings", "exit_findings", "live_patch_findings", "machine_findings", "not_loaded_finding",
+    "registered_findings", "state_findings", "unseen_findings", "waiter_findings",
 ]  # fmt: skip
 
 
@@ -143,6 +143,8 @@ def _exit_finding(module: LoadedModule, activity: Activity) -> Finding:
 
 def _quarantined_finding(module: LoadedModule) -> Finding:
     former = module.name.rpartition(".")[0]
+    if len(module.name.encode()) == MAX_NAME:
+        former = f"which begins with {former}"
     return Finding(
         FindingCode.QUARANTINED,
         f"it is in quarantine: its former name, {former}, and its exports were released, and its memory kept",
@@ -227,6 +229,26 @@ def registered_findings(snapshot: Snapshot, module: LoadedModule) -> list[Findin
         )
         for item in snapshot.registrations
         if item.module == module.name
+    ]
+
+
+def live_patch_findings(module: LoadedModule) -> list[Finding]:
+    """`live-patch`: it is one, and enabled, so that the kernel runs its code and holds its reference for that
+    (klp_enable_patch). `live-patched`: one changes it; a removal undoes that by the module's name (klp_module_going,
+    klp_cleanup_module_patches_limited, 5.10 to 7.3)."""
+    return [
+        Finding(
+            FindingCode.LIVE_PATCH if patch == module.name else FindingCode.LIVE_PATCHED,
+            "it is an enabled live patch: its code runs in place of what it patches"
+            if patch == module.name
+            else f"the live patch {patch} has changes for it",
+            evidence=(f"/sys/kernel/livepatch/{patch}{'' if patch == module.name else f'/{module.name}'}",),
+            remedy=f"disable the patch first: echo 0 >/sys/kernel/livepatch/{patch}/enabled"
+            if patch == module.name
+            else "a removal undoes them by itself; for a quarantine disable the patch first: "
+            f"echo 0 >/sys/kernel/livepatch/{patch}/enabled",
+        )
+        for patch in module.live_patches
     ]
 
 

@@ -7,6 +7,7 @@ from lkm.diagnosis.activity import Activity, Role, activity_of
 from lkm.diagnosis.blockers import (
     async_findings,
     exit_findings,
+    live_patch_findings,
     machine_findings,
     not_loaded_finding,
     registered_findings,
@@ -46,6 +47,7 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         *waiter_findings(module, activity),
         *async_findings(snapshot),
         *exit_findings(module),
+        *live_patch_findings(module),
         *references,
         *([] if references else _open_findings(snapshot, module, activity)),
         *_thread_findings(module, activity),

@@ -34,6 +34,8 @@ class FindingCode(Enum):
     MUTEX_HELD = "module-mutex-held"
     NO_SYSFS = "no-sysfs"
     QUARANTINED = "quarantined"
+    LIVE_PATCH = "live-patch"
+    LIVE_PATCHED = "live-patched"
     POLICY = "policy"
     UNSEEN = "unseen"
 

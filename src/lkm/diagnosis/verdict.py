@@ -18,7 +18,7 @@ C = FindingCode
 
 REFUSING = (
     C.POLICY, C.MUTEX_HELD, C.UNFORMED, C.INIT_RUNNING, C.EXIT_RUNNING, C.NO_SYSFS, C.ASYNC_STUCK,
-    C.DEPENDENTS, C.REFERENCED, C.UNSEEN,
+    C.LIVE_PATCH, C.DEPENDENTS, C.REFERENCED, C.UNSEEN,
 )  # fmt: skip
 """Nothing is sound while one of these stands; in the order in which it is best told."""
 

@@ -11,9 +11,10 @@
 What can fail comes before what cannot be undone: where the count has changed, or kobject_rename fails, the writes
 are undone, and nothing is done. Whoever goes by the name in between (load, removal) waits for module_mutex.
 
-All that the kernel does with the module later goes by its address, or by its new name: free_module,
+What the kernel does with the module later goes by its address, or by its new name: free_module,
 mod_sysfs_teardown, del_usage_links, mod_kobject_put, module_remove_driver (5.10 to 7.3). So an exit, or an init,
-that comes back ends as it would have. kobject_del instead of kobject_rename would end in a NULL pointer then.
+that comes back ends as it would have. (kobject_del instead of kobject_rename would end in a NULL pointer then.)
+Two things go by the old name, and are refused: a live patch's changes (klp_module_going), and symbol_put.
 
 kobject_rename must not meet a kobject that is being taken apart (its sysfs directory is gone, and kernfs_get_parent
 follows that pointer): `sysfs` is checked under the lock, and a task in the load or the removal must be asleep in the
@@ -28,6 +29,7 @@ from lkm.diagnosis.activity import Activity, Role, activity_of
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
 from lkm.diagnosis.policy import edit_policy_findings
+from lkm.diagnosis.references import idle_refcnt
 from lkm.diagnosis.verdict import Decision
 from lkm.errors import LkmError
 from lkm.names import ModuleName, quarantine_name, quarantine_number
@@ -42,6 +44,7 @@ __all__ = ["free_name", "plan_quarantine"]
 
 REFUSING = (
     FindingCode.POLICY, FindingCode.MUTEX_HELD, FindingCode.UNFORMED, FindingCode.NO_SYSFS, FindingCode.ASYNC_STUCK,
+    FindingCode.LIVE_PATCH, FindingCode.LIVE_PATCHED,
 )  # fmt: skip
 """What stands in the way here too, in the order in which it is best told."""
 
@@ -138,7 +141,7 @@ def _obstacle(
                 f"whether a task is at work in it was not seen ({unread.reader.value}: {unread.why})",
                 "look again as root, when the machine is less busy",
             )
-    return _at_work(module, activity) or _unknown(snapshot, module)
+    return _at_work(module, activity) or _unknown(snapshot, module) or _got_by_name(module)
 
 
 def _at_work(module: LoadedModule, activity: Activity) -> Optional[Decision]:
@@ -188,6 +191,23 @@ def _unknown(snapshot: Snapshot, module: LoadedModule) -> Optional[Decision]:
                 f"look again; lkm why {used.name}",
             )
     return None
+
+
+def _got_by_name(module: LoadedModule) -> Optional[Decision]:
+    """symbol_put looks its symbol up by name, and is a BUG where it finds none (__symbol_put, 5.10 to 7.3): who may
+    have got one must still find it."""
+    raw = module.raw
+    if raw is None or not (raw.num_syms or raw.num_gpl_syms):
+        return None
+    held = (module.refcnt or 0) - idle_refcnt(module) - len(module.holders)
+    if held <= 0:
+        return None
+    return Decision(
+        Verdict.REFUSE,
+        f"it exports symbols, and has {held} reference{'' if held == 1 else 's'} beside those of the modules that "
+        "use it: got by symbol_get, they are given back by a symbol's name, which is a BUG where it is not found",
+        f"lkm why {module.name} tells who holds it; a count that has leaked is put right by lkm rescue {module.name}",
+    )
 
 
 def _uses(snapshot: Snapshot, name: ModuleName) -> list[LoadedModule]:

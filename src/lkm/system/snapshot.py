@@ -100,6 +100,7 @@ class LoadedModule(NamedTuple):
     in_sysfs  whether /sys/module/X/sections exists: without it a removal would wait for ever
     drivers  `bus:name` of /sys/module/X/drivers
     exports  its symbols that others may import, as far as kallsyms shows them; read while it is coming
+    live_patches  the enabled live patches that have changes for it, and itself where it is one
     """
 
     name: ModuleName
@@ -117,6 +118,7 @@ class LoadedModule(NamedTuple):
     build_id: str = ""
     exports: tuple[str, ...] = ()
     raw: Optional[RawModule] = None
+    live_patches: tuple[ModuleName, ...] = ()
 
     def owns(self, address: int) -> bool:
         """Whether `address` lies in this module's memory."""

@@ -87,3 +87,29 @@ def test_the_blocked_exit_is_told_the_way_on_once() -> None:
     assert "lkm quarantine x" in free.remedy
     done = diagnose(make_snapshot(OLD, tasks=(remover("x_exit [x.dead1]"),)), name("x.dead1"))
     assert "lkm quarantine" not in done.remedy
+
+
+@pytest.mark.parametrize(
+    ("full", "words"),
+    [("x", "its former name, x, and"), ("n" * 49, f"its former name, which begins with {'n' * 49}, and")],
+)
+def test_of_a_long_former_name_only_the_beginning_is_known(full: str, words: str) -> None:
+    now = quarantine_name(name(full), 1)
+    found = diagnose(make_snapshot(make_module(now, GOING)), now).finding(FindingCode.QUARANTINED)
+    assert found
+    assert words in found.summary
+
+
+def test_a_live_patch_is_not_taken_for_a_leak() -> None:
+    """Its reference is the kernel's, which runs its code: without it, ftrace would call freed memory."""
+    found = diagnose(make_snapshot(make_module("fix", extra=1, live_patches=(name("fix"),))), name("fix"))
+    assert found.verdict is Verdict.REFUSE
+    assert "echo 0 >/sys/kernel/livepatch/fix/enabled" in found.remedy
+
+
+def test_what_a_live_patch_changes_may_be_removed() -> None:
+    """klp_module_going undoes the changes, by the module's name, which it still has."""
+    patched = make_module("x", ModuleState.COMING, live_patches=(name("fix"),))
+    found = diagnose(make_snapshot(patched), name("x"))
+    assert found.verdict is Verdict.SAFE
+    assert found.has(FindingCode.LIVE_PATCHED)

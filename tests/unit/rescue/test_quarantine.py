@@ -219,6 +219,10 @@ REFUSED: list[tuple[LoadedModule, dict[str, Any], str]] = [
     (stuck("x"), {"layout": TYPED._replace(proofs=())}, "could not be proved"),
     (stuck("x"), {"symbols": SYMBOLS}, "hides the address of kobject_rename"),
     (stuck("x"), {"sibling": None}, "no module file of this kernel"),
+    (stuck("x", live_patches=(name("fix"),)), {}, "echo 0 >/sys/kernel/livepatch/fix/enabled"),
+    (stuck("x", ModuleState.LIVE, extra=1, live_patches=(name("x"),)), {}, "it is an enabled live patch"),
+    (stuck("x", ModuleState.LIVE, extra=1, num_syms=1), {}, "got by symbol_get"),
+    (stuck("x", COMING, extra=1, num_syms=1), {}, "has 1 reference beside"),
     (make_module("x", GOING), {}, "its kobject is not that of /sys/module/x"),
     (stuck("x"), {"tasks": (exiting("x_exit [x]", "free_module"),)}, "not asleep in the module's own code"),
     (stuck("x"), {"tasks": (exiting("x_exit [x]", state="R"),)}, "not asleep in the module's own code"),
@@ -258,6 +262,10 @@ def test_its_helper_has_what_it_calls() -> None:
     for call in step_for(stuck("x")).after:
         assert isinstance(call, Call)
         assert call.address == CALLS[call.function]
+
+
+def test_exports_that_only_modules_use_may_go() -> None:
+    assert refusal_of(stuck("x", COMING, extra=1, num_syms=1, holders=(name("y"),)), stuck("y")) == ""
 
 
 # The proof

@@ -42,6 +42,18 @@ def test_both_sources_are_merged(tree: Tree) -> None:
     assert demo.in_proc
 
 
+def test_live_patches_by_what_they_change(tree: Tree) -> None:
+    """A patch has a directory for each object; its other entries are files, whatever a module is called."""
+    tree.write("/proc/modules", "".join(f"{each} 1 0 - Live 0x0\n" for each in ("demo", "enabled", "fix")))
+    for each in ("demo", "enabled", "fix"):
+        tree.module(each)
+    tree.write("/sys/kernel/livepatch/fix/enabled", "1\n")
+    for patched in ("vmlinux", "demo", "absent"):
+        tree.directory(f"/sys/kernel/livepatch/fix/{patched}")
+    modules, _ = read_modules(tree.root)
+    assert [module.live_patches for module in modules] == [("fix",), (), ("fix",)]
+
+
 def test_order_is_the_kernels(tree: Tree) -> None:
     tree.write("/proc/modules", "zeta 1 0 - Live 0x0\nalpha 1 0 - Live 0x0\n")
     tree.module("alpha")
