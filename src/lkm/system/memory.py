@@ -300,8 +300,9 @@ class MemoryReading(NamedTuple):
     error: str = ""
 
 
-def open_memory(root: Root) -> KernelMemory:
-    """Kernel memory of the machine at `root`; BTF and symbols are read when they are first asked for.
+def open_memory(root: Root, *, known_symbols: bool = False) -> KernelMemory:
+    """Kernel memory of the machine at `root`; BTF and symbols are read when they are first asked for. With
+    `known_symbols` those that were read last will do, if there are any: the file takes the kernel a second to write.
 
     Raises `NeedsRoot` without the privilege, `KcoreError` where the kernel refuses or has no /proc/kcore.
     """
@@ -309,17 +310,27 @@ def open_memory(root: Root) -> KernelMemory:
     return KernelMemory(
         kcore,
         types=lambda: _read_types(root),
-        symbols=lambda: read_kallsyms(root),
+        symbols=lambda: _read_symbols(root, known=known_symbols),
         own_task=kcore.own_task,
     )
 
 
-def read_memory(root: Root) -> MemoryReading:
+def read_memory(root: Root, *, known_symbols: bool = False) -> MemoryReading:
     """`open_memory` as an answer: the memory, or the error's text."""
     try:
-        return MemoryReading(open_memory(root))
+        return MemoryReading(open_memory(root, known_symbols=known_symbols))
     except LkmError as error:
         return MemoryReading(None, str(error))
+
+
+_last_symbols: dict[Root, Kallsyms] = {}
+
+
+def _read_symbols(root: Root, *, known: bool) -> Kallsyms:
+    if not known or root not in _last_symbols:
+        _last_symbols.clear()
+        _last_symbols[root] = read_kallsyms(root)
+    return _last_symbols[root]
 
 
 @functools.lru_cache(maxsize=2)

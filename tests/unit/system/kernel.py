@@ -49,6 +49,8 @@ class FakeTypes:
         return self._find(name)[0]
 
     def member_size(self, name: str, path: str) -> int:
+        if (name, path) not in self.sizes:
+            raise BtfLookupError(f"{name} has no member {path}")
         return self.sizes[name, path]
 
     def enum(self, name: str) -> dict[str, int]:

@@ -27,7 +27,7 @@ def with_scans(
     modules = [module for name in dict.fromkeys(names) if (module := snapshot.module(name))]
     if not modules:
         return snapshot
-    memory, error = read_memory(root)
+    memory, error = read_memory(root, known_symbols=True)  # those of the snapshot
     if memory is None:
         return snapshot._replace(scans=tuple(Scan(module.name, error=error) for module in modules))
     try:

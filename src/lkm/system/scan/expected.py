@@ -18,7 +18,7 @@ from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scanned import Place, PlaceKind
 from lkm.system.snapshot import LoadedModule, ModuleState, Registration
 
-__all__ = ["Expected", "Range", "World", "ftrace_records"]
+__all__ = ["Expected", "Range", "World"]
 
 _PAGE = 4096
 _MAX_DEPTH = 16
@@ -52,6 +52,10 @@ _MODULE_FIELDS = (
 )
 """Members of another module's struct module that lead to this one."""
 
+_OWN_INIT = (
+    "a member of another struct module that nothing links to this one: an address of its own init, freed"
+)
+
 _OBJECTS = (
     ("sect_attrs", "free_sect_attrs in mod_sysfs_teardown"),
     ("notes_attrs", "remove_notes_attrs in mod_sysfs_teardown"),
@@ -73,13 +77,26 @@ class Range(NamedTuple):
 
 
 class World(NamedTuple):
-    """What is the same for each module of a scan; `records` are those of ftrace."""
+    """What is the same for each module of a scan. `records`: of ftrace; `fields`: members of struct module."""
 
     root: Root
     memory: KernelMemory
     modules: tuple[LoadedModule, ...]
     registrations: tuple[Registration, ...]
     records: tuple[Range, ...]
+    fields: tuple[Range, ...]
+
+    @classmethod
+    def of(
+        cls,
+        root: Root,
+        memory: KernelMemory,
+        modules: Iterable[LoadedModule],
+        registrations: Iterable[Registration],
+    ) -> World:
+        """What is read once for all."""
+        records, fields = _ftrace_records(memory), _module_fields(memory)
+        return cls(root, memory, tuple(modules), tuple(registrations), records, fields)
 
 
 class Expected:
@@ -101,6 +118,7 @@ class Expected:
             for each in modules
             if each.name != module.name
         }
+        self._fields = world.fields
         self._uses = self._module_uses()
         self._areas = self._vm_structs(found)
         self._bounds = {self._at("vmap_area", "va_start"), self._at("vmap_area", "va_end")}
@@ -126,7 +144,7 @@ class Expected:
             return ""
         inside = place.address - other.address
         if 0 <= inside < self._size("module"):
-            return self._in_struct(inside)
+            return self._in_struct(inside) or _OWN_INIT
         if other.name not in self._module.holders and (
             self._read_only(other, place.address) or self._in_table(other, place.address)
         ):
@@ -142,15 +160,7 @@ class Expected:
         return self._in_struct(inside) if 0 <= inside < self._size("module") else ""
 
     def _in_struct(self, inside: int) -> str:
-        for name, why in _MODULE_FIELDS:
-            try:
-                start = self._memory.offset("module", name)
-                size = self._memory.types.member_size("module", name)
-            except LkmError:
-                continue
-            if start <= inside < start + size:
-                return why
-        return ""
+        return next((why for start, end, why in self._fields if start <= inside < end), "")
 
     def _read_only(self, other: LoadedModule, address: int) -> bool:
         stretch = next((each for each in other.memory if each.holds(address)), None)
@@ -296,7 +306,17 @@ def _table_of(root: Root, module: LoadedModule) -> tuple[int, int]:
         return 0, 0
 
 
-def ftrace_records(memory: KernelMemory) -> tuple[Range, ...]:
+def _module_fields(memory: KernelMemory) -> tuple[Range, ...]:
+    """Where in a struct module such members are, as far as it has them."""
+    return tuple(
+        Range(start, start + memory.types.member_size("module", name), why)
+        for name, why in _MODULE_FIELDS
+        if memory.has("module", name)
+        for start in (memory.offset("module", name),)
+    )
+
+
+def _ftrace_records(memory: KernelMemory) -> tuple[Range, ...]:
     """The pages of records of traced functions: ftrace_pages_start, struct ftrace_page (kernel/trace/ftrace.c)."""
     found: list[Range] = []
     try:

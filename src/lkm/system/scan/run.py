@@ -13,7 +13,7 @@ from lkm.system.kcore import Kcore, KcoreError, open_kcore
 from lkm.system.memory import KernelMemory
 from lkm.system.scan.classify import Classifier
 from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, spans_of
-from lkm.system.scan.expected import World, ftrace_records
+from lkm.system.scan.expected import World
 from lkm.system.scan.kept import kept_memory
 from lkm.system.scan.pages import Pages
 from lkm.system.scan.places import Places, mapped_addresses
@@ -108,7 +108,7 @@ def scan_modules(
     places = _places(ram, memory, modules, words)
     found = [(word.value, place) for word in words if (place := _place(ram, places, word))]
     kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
-    world = World(root, memory, tuple(modules), tuple(registrations), ftrace_records(memory))
+    world = World.of(root, memory, modules, registrations)
     scans = []
     for target in targets:
         mine = [(value, place) for value, place in kept if target.owns(value)]

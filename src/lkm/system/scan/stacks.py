@@ -9,10 +9,13 @@ from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.system.kernel_tasks import init_task, process_addresses, read_task, thread_addresses
-from lkm.system.memory import KernelMemory
+from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.per_cpu import per_cpu_address, per_cpu_offsets
 
 __all__ = ["Stack", "Stacks"]
 
+_KEPT = 2
+"""NR_CACHED_STACKS."""
 _DEFAULT_SIZE = 1 << 14
 """THREAD_SIZE of x86_64 and arm64 with 4 KB pages and no KASAN."""
 
@@ -39,7 +42,7 @@ class Stacks:
     """Every task's, by address."""
 
     def __init__(self, memory: KernelMemory) -> None:
-        self._stacks = sorted(_read(memory))
+        self._stacks = sorted([*_read(memory), *_kept(memory)])
         self._starts = [stack.start for stack in self._stacks]
 
     def of(self, address: int) -> Optional[Stack]:
@@ -63,6 +66,27 @@ def _read(memory: KernelMemory) -> Iterator[Stack]:
             found = _stack_if_there(memory, task, size)
             if found:
                 yield found
+
+
+def _kept(memory: KernelMemory) -> Iterator[Stack]:
+    """Stacks of tasks that are gone, kept for the next ones: a few a CPU (cached_stacks, kernel/fork.c, with
+    CONFIG_VMAP_STACK, 5.10 to 7.x). Where these are not told, there are none."""
+    try:
+        symbol = memory.symbol("cached_stacks")
+        address, size = memory.offset("vm_struct", "addr"), memory.offset("vm_struct", "size")
+        areas = [
+            area
+            for offset in per_cpu_offsets(memory)
+            for area in memory.words(per_cpu_address(symbol, offset), _KEPT)
+            if is_kernel_pointer(area)
+        ]
+        for area in areas:
+            start = memory.u64(area + address)
+            yield Stack(
+                start, start + memory.u64(area + size), 0, "a task that has ended", alive=False, pointer=None
+            )
+    except LkmError:
+        return
 
 
 def _stack_if_there(memory: KernelMemory, task: int, size: int) -> Optional[Stack]:

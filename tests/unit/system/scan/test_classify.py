@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""What a pointer into a module is, by its place: expected, live, left over, or nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lkm.names import ModuleName
+from lkm.system.scanned import HitClass, Place, PlaceKind
+from lkm.system.snapshot import ModuleState, Registration, RegistrationKind
+from tests.unit.system.kernel import MODULES, FakeKernel
+from tests.unit.system.scan.world import INIT, OTHER, OTHERS, STRUCT, classify, demo, make_kernel, slab
+from tests.unit.system.trees import Tree
+
+VARIABLE = Place(PlaceKind.KERNEL, 0xFFFF_FFFF_8200_0000, "some_list", live=True)
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return make_kernel()
+
+
+# Expected
+
+
+@pytest.mark.parametrize("name", ["modules", "mod_tree", "module_bug_list"])
+def test_what_free_module_unlinks_is_expected(kernel: FakeKernel, name: str) -> None:
+    hit = classify(kernel, VARIABLE._replace(name=name))
+    assert hit.found is HitClass.EXPECTED
+    assert "free_module" in hit.reason
+
+
+@pytest.mark.parametrize(("inside", "found"), [(0x8, "expected"), (0x48, "expected"), (0x1F0, "live")])
+def test_a_variable_without_a_name_is_told_by_the_member_that_it_leads_to(
+    kernel: FakeKernel, inside: int, found: str
+) -> None:
+    assert classify(kernel, VARIABLE._replace(name=""), STRUCT + inside).found.value == found
+
+
+@pytest.mark.parametrize(
+    ("inside", "found"),
+    [(0x808, "expected"), (0x840, "expected"), (0x9F8, "expected"), (0xA00, "live"), (8, "live")],
+)
+def test_all_of_another_struct_module_is_expected(kernel: FakeKernel, inside: int, found: str) -> None:
+    place = Place(PlaceKind.MODULE, OTHER + inside, "variable", module=ModuleName("other"), live=True)
+    assert classify(kernel, place).found.value == found
+
+
+def test_addresses_of_traced_functions_of_another_module_are_fixed(
+    kernel: FakeKernel, tmp_path: Path
+) -> None:
+    tree = Tree(str(tmp_path))
+    for name, address in (("__patchable_function_entries", OTHER + 0x100), (".data", OTHER + 0x140)):
+        tree.write(f"/sys/module/other/sections/{name}", f"{address:#x}\n")
+    found = {}
+    for inside in (0xF8, 0x100, 0x138, 0x140):
+        place = Place(PlaceKind.MODULE, OTHER + inside, "variable", module=ModuleName("other"), live=True)
+        found[inside] = classify(kernel, place, root=tree.root).found.value
+    assert found == {0xF8: "live", 0x100: "expected", 0x138: "expected", 0x140: "live"}
+    holder = demo()._replace(holders=(OTHERS.name,))
+    place = Place(PlaceKind.MODULE, OTHER + 0x100, "variable", module=ModuleName("other"), live=True)
+    assert classify(kernel, place, module=holder, root=tree.root).found is HitClass.LIVE
+
+
+def test_what_a_dead_loader_would_have_freed_is_expected(kernel: FakeKernel) -> None:
+    place = slab("kmalloc-128", kernel.new(128), 16, 128)
+    assert classify(kernel, place, INIT).found is HitClass.EXPECTED
+    assert classify(kernel, place, INIT + 8).found is HitClass.UNKNOWN
+    assert classify(kernel, place, MODULES).found is HitClass.UNKNOWN
+    assert classify(kernel, place, INIT, module=demo(ModuleState.LIVE)).found is HitClass.UNKNOWN
+    assert classify(kernel, place._replace(offset=24), INIT).found is HitClass.UNKNOWN
+
+
+@pytest.mark.parametrize(("offset", "found"), [(0, "expected"), (8, "expected"), (16, "unknown")])
+def test_of_a_vmap_area_its_bounds_alone_are_expected(kernel: FakeKernel, offset: int, found: str) -> None:
+    assert classify(kernel, slab("vmap_area", kernel.new("vmap_area"), offset), MODULES).found.value == found
+
+
+def test_the_memory_of_sect_attrs_is_expected(kernel: FakeKernel) -> None:
+    start = kernel.new(256)
+    kernel.set(STRUCT, "module", sect_attrs=start)
+    assert classify(kernel, slab("kmalloc-256", start, 0x40)).reason.startswith("free_sect_attrs")
+    assert classify(kernel, slab("kmalloc-256", kernel.new(256), 0x40)).found is HitClass.UNKNOWN
+
+
+def test_records_of_ftrace_are_expected_those_dropped_again_too(kernel: FakeKernel) -> None:
+    page, records = kernel.new("ftrace_page"), kernel.new(0x1000)
+    kernel.put(kernel.symbols["ftrace_pages_start"], page)
+    kernel.set(page, "ftrace_page", records=records)
+    kernel.put(page + 16, (2).to_bytes(4, "little"))
+    for at, found in ((0, "expected"), (0xFF8, "expected"), (0x1000, "unknown")):
+        assert classify(kernel, Place(PlaceKind.PAGE, records + at)).found.value == found
+
+
+# Live
+
+
+def test_a_variable_of_the_kernel_is_live(kernel: FakeKernel) -> None:
+    hit = classify(kernel, VARIABLE)
+    assert hit.found is HitClass.LIVE
+    assert "some_list" in hit.event
+
+
+@pytest.mark.parametrize("where", ["pointed to", "points"])
+def test_what_belongs_to_a_registration_is_live_and_told(kernel: FakeKernel, where: str) -> None:
+    place = slab("kmalloc-64", kernel.new(64), 8)
+    address = MODULES + 0x10 if where == "pointed to" else place.start
+    item = Registration(
+        RegistrationKind.MISC, "left", ModuleName("demo"), certain=True, source="", address=address, size=16
+    )
+    hit = classify(kernel, place, registrations=(item,))
+    assert (hit.found, hit.registered, hit.what) == (HitClass.LIVE, True, "misc left")
+
+
+def make_file(kernel: FakeKernel, *, sound: bool = True) -> int:
+    file, dentry, inode = kernel.new("file"), kernel.new("dentry"), kernel.new(64)
+    kernel.set(dentry, "dentry", d_name__name=kernel.text("entry"), d_inode=inode if sound else 0)
+    kernel.set(file, "file", f_inode=inode, f_path__dentry=dentry)
+    return file
+
+
+def test_an_open_file_is_named_by_its_member_and_its_entry(kernel: FakeKernel) -> None:
+    hit = classify(kernel, slab("filp", make_file(kernel), 0x58, 256))
+    assert (hit.found, hit.what) == (HitClass.LIVE, "file.f_op of entry")
+    assert "its close too" in hit.event
+
+
+@pytest.mark.parametrize(("sound", "found"), [(True, "live"), (False, "unknown")])
+def test_in_a_merged_cache_an_object_must_prove_to_be_a_file(
+    kernel: FakeKernel, sound: bool, found: str
+) -> None:
+    place = slab("filp", make_file(kernel, sound=sound), 0x58, 256)._replace(shared=True)
+    assert classify(kernel, place).found.value == found
+
+
+def test_a_cache_that_nobody_knows_has_unknown_objects(kernel: FakeKernel) -> None:
+    assert classify(kernel, slab("demo_cache", kernel.new(64), 8)).found is HitClass.UNKNOWN
+
+
+@pytest.mark.parametrize(("gone", "found"), [(0, "live"), (16, "stale")])
+def test_a_task_that_has_ended_is_left_over(kernel: FakeKernel, gone: int, found: str) -> None:
+    task = kernel.new("task_struct")
+    kernel.put(task + 0x20, gone.to_bytes(4, "little"))
+    assert classify(kernel, slab("task_struct", task, 0x400, 0x800)).found.value == found
+
+
+def test_a_task_that_waits_in_the_module_is_live(kernel: FakeKernel) -> None:
+    stack, head = kernel.new(0x100), MODULES + 0x100
+    place = Place(PlaceKind.STACK, stack + 0x40, "waiter", 0x40, stack, pid=7, live=True)
+    assert classify(kernel, place, head).found is HitClass.UNKNOWN
+    kernel.put(head, stack + 0x38)
+    kernel.put(head + 8, stack + 0x38)
+    hit = classify(kernel, place, head)
+    assert hit.found is HitClass.LIVE
+    assert "waiter (pid 7)" in hit.event
+
+
+# Left over
+
+
+@pytest.mark.parametrize("name", ["filp", "kmalloc-64", "vmap_area"])
+def test_a_freed_object_is_left_over(kernel: FakeKernel, name: str) -> None:
+    assert classify(kernel, slab(name, kernel.new(256), live=False)).found is HitClass.STALE
+
+
+def test_a_stack_below_its_pointer_is_left_over(kernel: FakeKernel) -> None:
+    place = Place(PlaceKind.STACK, kernel.new(64), "task", pid=7, live=False)
+    assert classify(kernel, place).found is HitClass.STALE
+
+
+def test_an_object_whose_state_is_unknown_is_not_live(kernel: FakeKernel) -> None:
+    assert classify(kernel, slab("filp", make_file(kernel), 0x58, live=None)).found is HitClass.UNKNOWN

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""A kernel with two modules for the tests of the scan."""
+
+from __future__ import annotations
+
+from lkm.names import ModuleName
+from lkm.root import Root
+from lkm.system.scan.classify import Classifier
+from lkm.system.scan.expected import World
+from lkm.system.scanned import Hit, Place, PlaceKind
+from lkm.system.snapshot import LoadedModule, MemoryRange, ModuleState, Registration
+from tests.unit.system.kernel import MODULES, FakeKernel, FakeTypes
+
+STRUCTS = {
+    "module": (0x200, {
+        "list": 0x8, "init": 0x20, "core_layout": 0x40, "source_list": 0x80, "target_list": 0x90, "sect_attrs": 0xA0,
+        "mkobj.kobj": 0xC0, "kp": 0x100, "num_kp": 0x108,
+    }),
+    "kernel_param": (40, {"arg": 32}),
+    "kobject": (0x40, {"parent": 0x18, "sd": 0x30}),
+    "module_use": (48, {"source_list": 0, "target_list": 16}),
+    "mod_initfree": (32, {"init_text": 16}),
+    "vmap_area": (64, {"va_start": 0, "va_end": 8, "vm": 56}),
+    "kernfs_node": (128, {"parent": 8, "name": 16, "active": 4}),
+    "ftrace_page": (32, {"next": 0, "records": 8, "index": 16, "order": 20}),
+    "dyn_ftrace": (16, {"ip": 0}),
+    "file": (256, {"f_path.dentry": 0x48, "f_inode": 0x50, "f_op": 0x58, "private_data": 0x60}),
+    "dentry": (192, {"d_name.name": 0x28, "d_inode": 0x30}),
+    "vm_area_struct": (152, {"vm_start": 0, "vm_end": 8, "vm_ops": 0x60}),
+    "task_struct": (0x800, {
+        "stack": 0x38, "__state": 0x40,
+        "comm": 0x100, "exit_state": 0x20, "flags": 0x28, "pid": 0x30, "tgid": 0x34}),
+}  # fmt: skip
+SIZES = {
+    ("module", "list"): 16, ("module", "init"): 8, ("module", "core_layout"): 0x30, ("module", "source_list"): 16,
+    ("module", "target_list"): 16,
+}  # fmt: skip
+STRUCT = MODULES + 0x800
+OTHER = MODULES + 0x10000
+INIT = MODULES + 0x8000
+
+
+def make_kernel() -> FakeKernel:
+    kernel = FakeKernel(FakeTypes(STRUCTS, SIZES))
+    kernel.place(MODULES, 0x2000)
+    kernel.place(OTHER, 0x2000)
+    for name in ("source_list", "target_list"):
+        kernel.ring(kernel.at(STRUCT, "module", name), [])
+    kernel.symbols["init_task"] = kernel.new(8)
+    kernel.symbols["ftrace_pages_start"] = kernel.new(8)
+    return kernel
+
+
+def demo(state: ModuleState = ModuleState.COMING) -> LoadedModule:
+    memory = (MemoryRange(MODULES, 0x2000, "core"), MemoryRange(INIT, 0x1000, "init"))
+    return LoadedModule(ModuleName("demo"), state, 0, 0x2000, address=STRUCT, memory=memory)
+
+
+OTHERS = LoadedModule(
+    ModuleName("other"),
+    ModuleState.LIVE,
+    0,
+    0x2000,
+    address=OTHER + 0x800,
+    memory=(MemoryRange(OTHER, 0x2000, "core"),),
+)
+
+
+def classify(
+    kernel: FakeKernel,
+    place: Place,
+    value: int = MODULES + 0x10,
+    *,
+    module: LoadedModule | None = None,
+    registrations: tuple[Registration, ...] = (),
+    root: Root = Root("/nonexistent"),  # noqa: B008
+) -> Hit:
+    """What the pointer `value` at that place is."""
+    module = module or demo()
+    world = World.of(root, kernel.memory(), (module, OTHERS), registrations)
+    return Classifier(world, module, [(value, place)]).hits()[0]
+
+
+def slab(name: str, start: int, offset: int = 0, size: int = 64, *, live: bool | None = True) -> Place:
+    """A word in an object of that cache."""
+    return Place(PlaceKind.SLAB, start + offset, name, offset, start, size, live=live)
