@@ -62,15 +62,11 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         findings = _with_unseen(snapshot, findings)
     decision = decide(snapshot, module, activity, findings)
     covered = decision.verdict is Verdict.REFUSE or (exit_runs(module) and not edited)
-    dark = (
-        ()
-        if exit_runs(module)
-        else (*(() if scan_of(snapshot, name) else NOT_SCANNED), *_not_freed(snapshot, name))
-    )
+    scan = scan_of(snapshot, name)
+    dark = () if exit_runs(module) else (*(() if scan else NOT_SCANNED), *_not_freed(snapshot, name))
     failed = tuple(
         f"kernel memory: {scan.error}" for scan in snapshot.scans if scan.module == name and scan.error
     )
-    scan = scan_of(snapshot, name)
     scanned = scan.notes if scan else ()
     return Diagnosis(
         module=name,
