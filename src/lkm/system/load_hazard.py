@@ -58,7 +58,7 @@ def hazard_of(table: LoadTable, inode: Callable[[], int]) -> Optional[LoadHazard
         text = "idem_lock is held at every look: finit_module(2) would spin for ever"
         return LoadHazard(text, "lkm heal releases it, where its holder is dead", certain=True)
     if not table.dangling:
-        return None
+        return _hazard_of_orphans(table, inode)
     where = ", ".join(str(bucket.number) for bucket in table.dangling)
     what = f"the entry of a dead load dangles in idem_hash (bucket {where})"
     try:
@@ -72,6 +72,23 @@ def hazard_of(table: LoadTable, inode: Callable[[], int]) -> Optional[LoadHazard
     return LoadHazard(
         f"{what}; this file does not fall into it, others do", "lkm heal takes it out", certain=False
     )
+
+
+def _hazard_of_orphans(table: LoadTable, inode: Callable[[], int]) -> Optional[LoadHazard]:
+    """Whoever finds an entry of the same file waits for it (idempotent, 6.5 to 7.x), also for one that only waits."""
+    reached = {address for bucket in table.buckets for address in bucket.chain}
+    orphans = [node for node in table.orphans if node.address in reached]
+    if not orphans:
+        return None
+    what = f"pid {orphans[0].pid} ({orphans[0].command}) waits for a load that died"
+    try:
+        cookie = inode()
+    except LkmError as error:
+        text = f"{what}; whether it is of this file is not known ({error.message})"
+        return LoadHazard(text, "lkm heal ends that", certain=False)
+    if any(node.cookie == cookie for node in orphans):
+        return LoadHazard(f"{what}, of this file: it would wait for ever", "lkm heal ends that", certain=True)
+    return None
 
 
 def inode_of(memory: KernelMemory, handle: int) -> int:

@@ -15,7 +15,7 @@ from lkm.system.kcore import KcoreError
 from lkm.system.load_hazard import hazard_of, inode_of, read_load_hazard
 from lkm.system.load_table import LoadBucket, LoadTable
 from tests.unit.system.kernel import FakeKernel, FakeTypes
-from tests.unit.system.loads import cookie_of
+from tests.unit.system.loads import Loads, cookie_of
 from tests.unit.system.trees import Tree
 
 DANGLING = LoadTable(buckets=(LoadBucket(7, 0xFF41D259C05FFB28, (), 0xFF41D259C05FFB28),))
@@ -48,6 +48,21 @@ def test_a_file_whose_bucket_is_not_known_is_only_warned_of() -> None:
     assert hazard is not None
     assert not hazard.certain
     assert "no BTF" in hazard.text
+
+
+def test_a_file_that_somebody_waits_for_in_vain_would_be_waited_for_too() -> None:
+    loads = Loads()
+    loads.thread(50)
+    loads.node(50, cookie_of(7), waits=True)
+    table = loads.read()
+    assert not table.dangling
+    hazard = hazard_of(table, lambda: cookie_of(7))
+    assert hazard is not None
+    assert (hazard.certain, "pid 50" in hazard.text) == (True, True)
+    assert hazard_of(table, lambda: cookie_of(7, 1)) is None
+    doubtful = hazard_of(table, unknown)
+    assert doubtful is not None
+    assert not doubtful.certain
 
 
 def test_a_lock_that_is_held_stops_every_file() -> None:
