@@ -31,8 +31,10 @@ LEFT = {
     "left_crypto": ("crypto left-hash", "algorithm"),
     "left_platform": ("driver platform:left-plat", "driver"),
 }
-BY_TABLE = ("left_crypto", "left_platform")
-"""Told by tables of /proc and /sys alone, which have no addresses: their hits have no known owner."""
+NAMELESS = ("6.1-arm64", "6.1-arm64-pauth")
+"""Without CONFIG_KALLSYMS_ALL: what is live is told by its address, most tables cannot be walked."""
+FEW = 4
+"""Pointers of unknown owners that a clean module may have: ftrace's records, where its list has no name."""
 CLEAN = ("bug_mod1", "none_exit", "decmod", "provider")
 
 LOOK = """
@@ -50,32 +52,41 @@ json.dump(answers, sys.stdout)
 """
 
 
+def possible(kernel: str) -> dict[str, tuple[str, str]]:
+    """Those of `LEFT` that this kernel can have: on arm64 no interrupt line is free for left_irq."""
+    return {name: words for name, words in LEFT.items() if name != "left_irq" or "arm64" not in kernel}
+
+
 def look(guest: Guest, names: list[str]) -> dict[str, Any]:
     """The scan and the diagnosis of each, of one look."""
     found = json.loads(run_python(guest, LOOK, *names, timeout=300))
     return {each["scan"]["module"]: each for each in found}
 
 
-def test_what_a_dead_init_left_behind_is_found_and_named(guest: Guest) -> None:
-    prepare(guest, [f"dies insmod {name}.ko die=1" for name in LEFT], timeout=300)
-    answers = look(guest, list(LEFT))
-    for name, (words, event) in LEFT.items():
+def test_what_a_dead_init_left_behind_is_found_and_named(guest: Guest, kernel: str) -> None:
+    left = possible(kernel)
+    prepare(guest, [f"dies insmod {name}.ko die=1" for name in left], timeout=300)
+    answers = look(guest, list(left))
+    for name, (words, event) in left.items():
         why, scan = answers[name]["why"], answers[name]["scan"]
         assert not scan["error"], scan
         live = [hit for hit in scan["hits"] if hit["found"] == "live"]
-        assert live or name in BY_TABLE, (name, scan["hits"])
+        assert live or kernel in NAMELESS, (name, scan["hits"])
+        assert why["verdict"] == "crash", (name, why)
+        if kernel in NAMELESS:
+            assert any(finding["event"] for finding in why["findings"]), (name, why["findings"])
+            continue
         events = [finding["event"] for finding in why["findings"] if words in finding["summary"]]
         assert events, (name, why["findings"])
         assert event in events[0], (name, events)
-        assert why["verdict"] == "crash", (name, why)
 
 
-def test_what_leaves_nothing_behind_gives_no_false_hit(guest: Guest) -> None:
+def test_what_leaves_nothing_behind_gives_no_false_hit(guest: Guest, kernel: str) -> None:
     loads = ["dies insmod bug_mod1.ko", *(f"insmod {name}.ko" for name in (*CLEAN[1:], "dependent"))]
     prepare(
         guest,
         loads
-        + [line for name in LEFT for line in (f"insmod {name}.ko die=0", f"rmmod {name}")],
+        + [line for name in possible(kernel) for line in (f"insmod {name}.ko die=0", f"rmmod {name}")],
         timeout=300,
     )  # fmt: skip
     answers = look(guest, list(CLEAN))
@@ -83,6 +94,7 @@ def test_what_leaves_nothing_behind_gives_no_false_hit(guest: Guest) -> None:
         why, scan = answers[name]["why"], answers[name]["scan"]
         assert not scan["error"], scan
         assert [hit for hit in scan["hits"] if hit["found"] == "live"] == [], name
+        assert sum(hit["found"] == "unknown" for hit in scan["hits"]) <= FEW, (name, scan["hits"])
         assert sum(hit["found"] == "expected" for hit in scan["hits"]) > 10, (name, scan["hits"])
         assert all(hit["reason"] for hit in scan["hits"] if hit["found"] == "expected")
         assert why["verdict"] in ("safe", "removable", "refuse"), (name, why)
@@ -104,13 +116,22 @@ def test_planted_pointers_are_found_and_named(planted: Guest) -> None:
     prepare(planted, ["insmod plant.ko"])
     lines = planted.run(["cat", "/sys/module/plant/parameters/planted"]).stdout.decode().splitlines()
     places = {int(address, 16): kind for kind, address in (line.split() for line in lines if line)}
-    assert len(places) == 14
+    assert len(places) == 15
     answer = look(planted, ["plant"])["plant"]
     hits = {int(hit["place"]["address"], 16): hit for hit in answer["scan"]["hits"]}
+    (freed,) = (at for at, kind in places.items() if kind == "freed")
+    assert hits.get(freed, {"found": "stale"})["found"] == "stale", hits[freed]
+    del places[freed]
     named = {at for at, kind in places.items() if at in hits and hits[at]["place"]["kind"] == kind}
     missed = {hex(at): (kind, hits.get(at)) for at, kind in places.items() if at not in named}
     assert len(named) >= LEAST_NAMED * len(places), missed
     assert all(hits[at]["target"] == "plant_target" for at in named)
     stack = next(hits[at] for at in named if places[at] == "stack")
     assert stack["place"]["name"] == "plant-sleeper"
+    assert stack["found"] == "unknown"
+    waiting = [
+        hit for hit in hits.values() if hit["place"]["name"] == "plant-waiter" and hit["found"] == "live"
+    ]
+    assert waiting, [hit for hit in hits.values() if hit["place"]["kind"] == "stack"]
+    assert "as soon as it wakes" in waiting[0]["event"]
     prepare(planted, ["rmmod plant"])

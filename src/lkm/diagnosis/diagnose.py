@@ -62,12 +62,6 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         findings = _with_unseen(snapshot, findings)
     decision = decide(snapshot, module, activity, findings)
     covered = decision.verdict is Verdict.REFUSE or (exit_runs(module) and not edited)
-    scan = scan_of(snapshot, name)
-    dark = () if exit_runs(module) else (*(() if scan else NOT_SCANNED), *_not_freed(snapshot, name))
-    failed = tuple(
-        f"kernel memory: {scan.error}" for scan in snapshot.scans if scan.module == name and scan.error
-    )
-    scanned = scan.notes if scan else ()
     return Diagnosis(
         module=name,
         state=module.state.value,
@@ -77,8 +71,20 @@ def diagnose(snapshot: Snapshot, name: ModuleName) -> Diagnosis:
         remedy=decision.remedy,
         findings=tuple(findings),
         exit_runs=exit_runs(module),
-        not_scanned=(*failed, *scanned) if covered else (*dark, *failed, *scanned, *snapshot.notes),
+        not_scanned=_not_scanned(snapshot, module, covered=covered),
     )
+
+
+def _not_scanned(snapshot: Snapshot, module: LoadedModule, *, covered: bool) -> tuple[str, ...]:
+    """What nobody looked at. `covered`: a removal would leave nothing behind, or there is none; then only what a
+    scan could not see is told."""
+    name, scan = module.name, scan_of(snapshot, module.name)
+    failed = [each.error for each in snapshot.scans if each.module == name and each.error]
+    said = (*(f"kernel memory: {error}" for error in failed), *(scan.notes if scan else ()))
+    if covered:
+        return said
+    dark = () if exit_runs(module) else (*(() if scan else NOT_SCANNED), *_not_freed(snapshot, name))
+    return (*dark, *said, *snapshot.notes)
 
 
 def _not_freed(snapshot: Snapshot, name: ModuleName) -> tuple[str, ...]:

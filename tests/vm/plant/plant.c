@@ -19,11 +19,12 @@ static char planted[2048];
 module_param_string(planted, planted, sizeof(planted), 0400);
 
 static void *objects[SIZES];
-static void **in_cache, **in_pages, **in_vmalloc;
+static void **in_cache, **freed, **in_pages, **in_vmalloc;
 static void * __percpu *per_cpu;
 static struct kmem_cache *cache;
-static struct task_struct *sleeper;
+static struct task_struct *sleeper, *waiter;
 static DECLARE_COMPLETION(on_stack);
+static DECLARE_COMPLETION(never);
 static char before[__NEW_UTS_LEN + 1];
 
 static noinline void plant_target(void)
@@ -54,6 +55,18 @@ static int sleep_with_a_pointer(void *unused)
 	return word == NULL;
 }
 
+static int wait_in_the_module(void *unused)
+{
+	wait_for_completion(&never);
+	while (!kthread_should_stop()) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (!kthread_should_stop())
+			schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
 static void *domain(void)
 {
 	return PTR_ALIGN(&init_uts_ns.name.domainname[0], sizeof(void *));
@@ -65,6 +78,9 @@ static void clean_up(void)
 
 	if (!IS_ERR_OR_NULL(sleeper))
 		kthread_stop(sleeper);
+	complete_all(&never);
+	if (!IS_ERR_OR_NULL(waiter))
+		kthread_stop(waiter);
 	memcpy(init_uts_ns.name.domainname, before, sizeof(before));
 	for (i = 0; i < SIZES; i++)
 		kfree(objects[i]);
@@ -89,12 +105,15 @@ static int __init plant_init(void)
 	}
 	cache = kmem_cache_create("lkm_plant", 152, 8, SLAB_HWCACHE_ALIGN, NULL);
 	in_cache = cache ? kmem_cache_zalloc(cache, GFP_KERNEL) : NULL;
+	freed = cache ? kmem_cache_zalloc(cache, GFP_KERNEL) : NULL;
 	in_pages = (void *)get_zeroed_page(GFP_KERNEL);
 	in_vmalloc = vzalloc(PAGE_SIZE);
 	per_cpu = alloc_percpu(void *);
-	if (!in_cache || !in_pages || !in_vmalloc || !per_cpu)
+	if (!in_cache || !freed || !in_pages || !in_vmalloc || !per_cpu)
 		goto no_memory;
 	plant("slab", in_cache + 3);
+	plant("freed", freed + 3);
+	kmem_cache_free(cache, freed);
 	plant("page", in_pages + 5);
 	plant("vmalloc", in_vmalloc + 7);
 	plant("per-cpu", raw_cpu_ptr(per_cpu));
@@ -103,6 +122,9 @@ static int __init plant_init(void)
 	if (IS_ERR(sleeper))
 		goto no_memory;
 	wait_for_completion(&on_stack);
+	waiter = kthread_run(wait_in_the_module, NULL, "plant-waiter");
+	if (IS_ERR(waiter))
+		goto no_memory;
 	return 0;
 no_memory:
 	clean_up();
