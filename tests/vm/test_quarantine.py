@@ -26,9 +26,9 @@ def put(guest: Guest, faults: str, module: str, name: str) -> str:
     return path
 
 
-def quarantine(guest: Guest, name: str, new: str) -> Answer:
+def quarantine(guest: Guest, name: str, new: str, *options: str) -> Answer:
     """Quarantine that must succeed, and give this name."""
-    (answer,) = ask(guest, ["quarantine", name, "--json"])
+    (answer,) = ask(guest, ["quarantine", name, *options, "--json"])
     result = answer.object
     assert (result["schema"], result["outcome"], answer.code) == ("lkm.quarantine/1", "quarantined", 0), (
         answer
@@ -198,7 +198,7 @@ def test_what_it_uses_and_who_uses_it(guest: Guest, faults: str) -> None:
     prepare(guest, ["insmod provider.ko", "dies insmod dead_dependent.ko"])
     quarantine(guest, "dead_dependent", "dead_dependent.dead1")
     prepare(guest, ['[ "$(ls /sys/module/provider/holders)" = dead_dependent.dead1 ]', f"insmod {fixed}"])
-    quarantine(guest, "provider", "provider.dead1")
+    quarantine(guest, "provider", "provider.dead1", "--force")
     (rescued,) = ask(guest, ["rescue", "dead_dependent.dead1", "--json"])
     assert rescued.object["outcome"] == "rescued", rescued
     prepare(
@@ -221,7 +221,11 @@ def test_one_that_is_in_use_goes_on(guest: Guest, faults: str) -> None:
         ["insmod left_misc.ko die=0", "sleep 1000 </dev/left-over & holder=$!", "within 5 asleep $holder",
          "echo holder=$holder"],
     )  # fmt: skip
-    answer = quarantine(guest, "left_misc", "left_misc.dead1")
+    (refused,) = ask(guest, ["quarantine", "left_misc", "--json"])
+    assert (refused.object["outcome"], "it is in use" in refused.object["reason"]) == ("refused", True), (
+        refused
+    )
+    answer = quarantine(guest, "left_misc", "left_misc.dead1", "--force")
     assert any("misc left-over" in warning for warning in answer.object["plan"]["warnings"]), answer
     prepare(
         guest,

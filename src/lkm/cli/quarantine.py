@@ -36,6 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="also where nothing is wrong with it but that it is in use"
+    )
     add_signing_options(parser)
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = module_name(arguments.name)
     options = Options(
         request=Request(quarantine=True),
+        force=arguments.force,
         recorded=read_plan(arguments.plan, name, quarantine=True) if arguments.plan else None,
         record=arguments.record or default_record_path(name, what="quarantine"),
         signer=read_signer(arguments, Root.live()),

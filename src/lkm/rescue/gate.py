@@ -2,7 +2,8 @@
 """The gate: whether a plan may be executed on this machine. Each refusal has its reason and the way on. Pure.
 
 Policy is a finding (`lkm.diagnosis.policy`), so its verdict is `refuse`, which nothing here overrides. `force`
-opens only what is the caller's to decide: a crash that was announced.
+opens only what is the caller's to decide: a crash that was announced, and a quarantine of what is in use and not
+stuck.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Refusal(NamedTuple):
 
 
 def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator[Refusal]:
-    """Why `plan` may not be executed, the most basic reason first. `force` accepts a verdict `crash`."""
+    """Why `plan` may not be executed, the most basic reason first. `force` accepts a verdict `crash`, and
+    what a step says of itself."""
     yield from _privilege(snapshot.policy)
     yield from _verdicts(plan, force=force)
     if plan.needs_helper:
@@ -63,6 +65,10 @@ def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:
             yield Refusal(
                 f"{step.module}: after its removal {step.reason}",
                 "take it away first, or accept that with --force" + or_quarantine(step.module),
+            )
+        elif step.forced and not force:
+            yield Refusal(
+                f"{step.module}: {step.forced}", f"lkm why {step.module}; or accept that with --force"
             )
 
 

@@ -112,7 +112,7 @@ class Step(NamedTuple):
 
     `findings` are the codes of its diagnosis, `exit_runs` whether a removal calls its own exit. The helper
     compares all that `edits` expect, makes the calls of `before`, the writes, and the calls of `after`.
-    `new_name` is what the module is called after a quarantine.
+    `new_name` is what the module is called after a quarantine, `forced` why that needs --force ("": it does not).
     """
 
     module: ModuleName
@@ -128,6 +128,7 @@ class Step(NamedTuple):
     before: tuple[Call, ...] = ()
     after: tuple[Call, ...] = ()
     new_name: Optional[ModuleName] = None
+    forced: str = ""
 
     @property
     def needs_helper(self) -> bool:

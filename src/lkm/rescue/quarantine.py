@@ -30,7 +30,7 @@ from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
 from lkm.diagnosis.policy import edit_policy_findings
 from lkm.diagnosis.references import idle_refcnt
-from lkm.diagnosis.verdict import Decision
+from lkm.diagnosis.verdict import EDITABLE, Decision
 from lkm.errors import LkmError
 from lkm.names import ModuleName, quarantine_name, quarantine_number
 from lkm.rescue.complete import complete_plan
@@ -47,6 +47,14 @@ REFUSING = (
     FindingCode.LIVE_PATCH, FindingCode.LIVE_PATCHED,
 )  # fmt: skip
 """What stands in the way here too, in the order in which it is best told."""
+
+USED = (FindingCode.DEPENDENTS, FindingCode.REFERENCED)
+
+STUCK = (
+    *EDITABLE, FindingCode.THREAD, FindingCode.INIT_RUNNING, FindingCode.EXIT_RUNNING,
+    FindingCode.OPEN_WITHOUT_REFERENCE,
+)  # fmt: skip
+"""What tells that a live module may never go as others do, when its users have let go."""
 
 SEEN = (Reader.TASKS, Reader.STACKS)
 """What must have been read: a live loader or remover is told from a dead one by its stack alone."""
@@ -69,10 +77,18 @@ def plan_quarantine(snapshot: Snapshot, name: ModuleName, request: Request) -> P
     step = _plan_step(snapshot, module)
     kept = [f"{item.kind.value} {item.name}" for item in snapshot.registrations if item.module == name]
     healing, warnings = plan_healing_after(snapshot, [step])
-    if kept and step.verdict is not Verdict.REFUSE:
+    if step.verdict is not Verdict.REFUSE:
         warnings.append(
-            f"what it has registered stays its own, and a build that registers the same fails: {', '.join(kept)}"
+            f"udev, modprobe or the kernel may load {name} from disk at once: replace the file, or blacklist {name}, "
+            "first"
         )
+        if diagnose(snapshot, name).verdict is Verdict.SAFE:
+            warnings.append(f"lkm rescue {name} would free it, memory and all")
+        if kept:
+            warnings.append(
+                "what it has registered stays its own, and a build that registers the same fails: "
+                + ", ".join(kept)
+            )
     return complete_plan(snapshot, name, [step, *healing], request, warnings=warnings)
 
 
@@ -104,6 +120,7 @@ def _plan_step(snapshot: Snapshot, module: LoadedModule) -> Step:
         exit_runs=False,
         kind=StepKind.QUARANTINE,
         new_name=new,
+        forced="" if decision.verdict is Verdict.REFUSE else _in_use(module, diagnosis),
     )
     layout, raw = snapshot.layout, module.raw
     if decision.verdict is Verdict.REFUSE or layout is None or raw is None or not module.address:
@@ -113,6 +130,14 @@ def _plan_step(snapshot: Snapshot, module: LoadedModule) -> Step:
         edits=_edits(Editor(module.address, layout, raw), new, raw, dead=dead),
         after=_calls(snapshot, module, layout, new),
     )
+
+
+def _in_use(module: LoadedModule, diagnosis: Diagnosis) -> str:
+    """That nothing is wrong with it but that it is used; "" where something is."""
+    used = [finding for finding in diagnosis.findings if finding.code in USED]
+    if module.state is not ModuleState.LIVE or not used or diagnosis.has(*STUCK):
+        return ""
+    return f"nothing is wrong with it, it is in use: {'; '.join(finding.summary for finding in used)}"
 
 
 def _later(diagnosis: Diagnosis, new: ModuleName) -> str:

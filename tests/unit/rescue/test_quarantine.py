@@ -22,6 +22,7 @@ from lkm.system.snapshot import (
     AsyncEntry,
     LoadedModule,
     ModuleState,
+    OpenFile,
     Policy,
     Reader,
     RegistrationKind,
@@ -41,6 +42,7 @@ from tests.snapshots import (
 )
 
 COMING, GOING, UNFORMED = ModuleState.COMING, ModuleState.GOING, ModuleState.UNFORMED
+LIVE = ModuleState.LIVE
 TYPED = LAYOUT._replace(kobject=80, kobject_name=80, sysfs=128, holders_dir=200)
 CALLS = {"kobject_rename": 0xFFFFFFFF81000050, "sysfs_rename_link_ns": 0xFFFFFFFF81000060}
 DIRECTORY, HOLDERS = 0xFFFF888000001000, 0xFFFF888000002000
@@ -266,6 +268,45 @@ def test_its_helper_has_what_it_calls() -> None:
 
 def test_exports_that_only_modules_use_may_go() -> None:
     assert refusal_of(stuck("x", COMING, extra=1, num_syms=1, holders=(name("y"),)), stuck("y")) == ""
+
+
+def opened(**fields: Any) -> dict[str, Any]:
+    return {"open_files": (OpenFile(name("x"), 7, "cat", "/dev/x", fd=3),), **fields}
+
+
+@pytest.mark.parametrize(
+    ("modules", "fields", "words"),
+    [
+        ((stuck("x", ModuleState.LIVE, extra=1),), opened(), "cat (pid 7) has /dev/x open"),
+        ((stuck("x", ModuleState.LIVE, extra=1, holders=(name("y"),)), stuck("y", LIVE)), {}, "used by y"),
+    ],
+)  # fmt: skip
+def test_what_is_only_in_use_needs_force(
+    modules: tuple[LoadedModule, ...], fields: dict[str, Any], words: str
+) -> None:
+    snapshot = on(*modules, **fields)
+    plan = plan_rescue(snapshot, name("x"), Request(quarantine=True))
+    (refusal,) = refusals(snapshot, plan)
+    assert words in refusal.reason
+    assert "--force" in refusal.remedy
+    assert list(refusals(snapshot, plan, force=True)) == []
+
+
+def test_what_is_in_use_and_stuck_needs_none() -> None:
+    inside = make_task("msleep", "x_work [x]", kernel=True)
+    assert refusal_of(stuck("x", ModuleState.LIVE, extra=1), **opened(tasks=(inside,))) == ""
+    assert refusal_of(stuck("x", ModuleState.LIVE, extra=3), **opened()) == ""
+    assert refusal_of(stuck("x", COMING, extra=1), **opened()) == ""
+
+
+def test_that_it_may_be_loaded_at_once_is_told() -> None:
+    assert any("blacklist x, first" in warning for warning in plan_for(stuck("x")).warnings)
+
+
+def test_that_a_rescue_would_do_is_told() -> None:
+    asleep = exiting("x_exit [x]")
+    assert any("lkm rescue x would free it" in warning for warning in plan_for(stuck("x")).warnings)
+    assert not any("lkm rescue x" in warning for warning in plan_for(stuck("x"), tasks=(asleep,)).warnings)
 
 
 # The proof
