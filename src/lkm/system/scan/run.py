@@ -26,6 +26,8 @@ __all__ = ["Ram", "open_ram", "scan_modules", "silent"]
 
 _LEAST_FREE = 1 << 16
 """Bytes: free blocks smaller than this are searched with the rest, as a read more costs more."""
+_MOST = 20_000
+"""Pointers into one module that are looked at: most have a hundred, a file system in use may have a million."""
 _NO_OBJECTS = (PlaceKind.FREE, PlaceKind.PROCESS, PlaceKind.PAGE_CACHE)
 
 
@@ -105,6 +107,7 @@ def scan_modules(
         for word in find_words(ram.kcore, spans, wanted, progress)
         if not any(_holds(own[target.name], word.at) for target in targets if target.owns(word.value))
     ]
+    words = _first_of(memory, targets, words)
     places = _places(ram, memory, modules, words)
     found = [(word.value, place) for word in words if (place := _place(ram, places, word))]
     kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
@@ -127,6 +130,17 @@ def scan_modules(
         )
     seconds, notes = round(time.monotonic() - start, 3), tuple(memory.notes[before:])
     return tuple(scan._replace(seconds=seconds, notes=notes) for scan in scans)
+
+
+def _first_of(memory: KernelMemory, targets: Iterable[LoadedModule], words: Iterable[RawHit]) -> list[RawHit]:
+    """So many of each module that their places can be told in good time; a note says how many more there are."""
+    rest, kept = list(words), []
+    for target in targets:
+        mine = [word for word in rest if target.owns(word.value)]
+        kept += mine[:_MOST]
+        if len(mine) > _MOST:
+            memory.note(f"{len(mine) - _MOST} of {len(mine)} pointers into {target.name} were not looked at")
+    return kept
 
 
 def _place(ram: Ram, places: Places, word: RawHit) -> Optional[Place]:

@@ -23,6 +23,8 @@ __all__ = ["SlabObject", "Slabs"]
 
 _MAX_OBJECTS = 1 << 15
 _MAX_SHEAVES = 1 << 12
+_KFENCE_SIZE = (255 + 1) * 2 * 4096
+"""KFENCE_POOL_SIZE with the usual CONFIG_KFENCE_NUM_OBJECTS (include/linux/kfence.h, since 5.12)."""
 _MAX_NODES = 1 << 10
 """MAX_NUMNODES: CONFIG_NODES_SHIFT is at most 10."""
 
@@ -59,6 +61,7 @@ class Slabs:
         self._free: dict[int, Optional[frozenset[int]]] = {}
         self._sheaves: dict[int, frozenset[int]] = {}
         self._offsets: Optional[tuple[int, ...]] = None
+        self._kfence: Optional[int] = None
 
     def object_at(self, address: int, slab: int, start: int) -> SlabObject:
         """The object at `address` in the slab whose struct is at `slab` and whose memory starts at `start`.
@@ -66,12 +69,23 @@ class Slabs:
         Raises `LkmError` where the slab's cache cannot be read.
         """
         memory = self._memory
+        if not memory.has("kmem_cache", "offset"):
+            raise LkmError("the allocator of this kernel is not known (CONFIG_SLAB, until 6.7)")
         cache = self._cache(memory.pointer(slab + memory.offset(self._type, "slab_cache")))
         index = (address - start) // cache.size
         base = start + index * cache.size + cache.left_pad
-        free = self._free_of(cache, slab)
+        free = None if self._in_kfence(address) else self._free_of(cache, slab)
         allocated = None if free is None else base not in free
         return SlabObject(cache.name, base, cache.object_size, allocated, cache.shared)
+
+    def _in_kfence(self, address: int) -> bool:
+        """In the pool that a sample of all objects comes from, one a page: what is free there is in no chain."""
+        if self._kfence is None:
+            try:
+                self._kfence = self._memory.pointer(self._memory.symbol("__kfence_pool"))
+            except LkmError:
+                self._kfence = 0
+        return 0 <= address - self._kfence < _KFENCE_SIZE
 
     def _cache(self, address: int) -> _Cache:
         if address not in self._caches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from lkm.errors import LkmError
 from lkm.system.scan.slabs import Slabs
 from tests.unit.system.kernel import FakeKernel, FakeTypes
 
@@ -81,3 +82,19 @@ def test_of_a_broken_chain_nothing_is_told() -> None:
 def test_a_merged_cache_is_told(refcount: int, shared: bool) -> None:
     slab = Slab(refcount=refcount)
     assert Slabs(slab.kernel.memory()).object_at(slab.memory, slab.slab, slab.memory).shared is shared
+
+
+def test_of_the_pool_of_kfence_nothing_is_told() -> None:
+    slab = Slab()
+    slab.kernel.symbols["__kfence_pool"] = slab.kernel.new(8)
+    assert Slabs(slab.kernel.memory()).object_at(slab.memory, slab.slab, slab.memory).allocated is True
+    slab.kernel.put(slab.kernel.symbols["__kfence_pool"], slab.memory - 0x1000)
+    assert Slabs(slab.kernel.memory()).object_at(slab.memory, slab.slab, slab.memory).allocated is None
+
+
+def test_another_allocator_is_said_to_be_unknown() -> None:
+    slab = Slab()
+    assert slab.kernel.types is not None
+    slab.kernel.types.structs["kmem_cache"] = (64, {"cpu_cache": 0, "size": 0x18})
+    with pytest.raises(LkmError, match="allocator of this kernel is not known"):
+        Slabs(slab.kernel.memory()).object_at(slab.memory, slab.slab, slab.memory)
