@@ -129,6 +129,8 @@ class Expected:
         """Why the removal of the module takes this word away, or why it does not matter; "" if nothing does."""
         if place.kind is PlaceKind.KERNEL:
             return _SYMBOLS.get(place.name, "") if place.name else self._by_value(value)
+        if place.kind is PlaceKind.PER_CPU:
+            return "percpu_modfree in free_module" if place.module == self._module.name else ""
         if place.kind is PlaceKind.MODULE:
             return self._in_module(place)
         if place.kind is PlaceKind.SLAB:

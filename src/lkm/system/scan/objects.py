@@ -59,6 +59,8 @@ def identify(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[s
     if place.kind is PlaceKind.PER_CPU and not place.module:
         named = place.name or f"per-CPU variable at {place.address:#x}"
         return f"the kernel's {place}", f"whatever next follows {named} meets freed memory"
+    if place.kind is PlaceKind.PER_CPU:
+        return f"{place}", f"the next use of its per-CPU data by the module {place.module} meets freed memory"
     if place.kind is PlaceKind.MODULE and place.name:
         return (
             f"data of the module {place.module}: {place}",

@@ -94,6 +94,12 @@ def test_records_of_ftrace_are_expected_those_dropped_again_too(kernel: FakeKern
         assert classify(kernel, Place(PlaceKind.PAGE, records + at)).found.value == found
 
 
+@pytest.mark.parametrize(("owner", "found"), [("demo", "expected"), ("other", "live"), ("", "live")])
+def test_its_own_per_cpu_memory_goes_with_it(kernel: FakeKernel, owner: str, found: str) -> None:
+    place = Place(PlaceKind.PER_CPU, kernel.new(64), "", module=owner, cpu=1, live=True)
+    assert classify(kernel, place).found.value == found
+
+
 # Live
 
 
