@@ -102,7 +102,7 @@ def _stack(memory: KernelMemory, address: int, size: int) -> Stack:
     start = memory.pointer(address + memory.offset("task_struct", "stack"))
     thread = address + memory.offset("task_struct", "thread")
     saved = memory.offset("thread_struct", "sp", "cpu_context.sp")
-    running = memory.u32(address + memory.offset("task_struct", "on_cpu"))
+    running = memory.u8(address + memory.offset("task_struct", "on_cpu"))  # an int, 0 or 1; a byte in 7.x
     pointer = None if running else memory.u64(thread + saved)
     if pointer is not None and not start <= pointer <= start + size:
         pointer = None
