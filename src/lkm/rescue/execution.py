@@ -16,6 +16,7 @@ from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.way_on import or_quarantine
 from lkm.errors import LkmError
 from lkm.names import ModuleName, module_name
+from lkm.rescue.at_work import task_obstacle
 from lkm.rescue.execute import HelperFailure, Removal, RemovalOutcome, execute_removal, execute_step
 from lkm.rescue.gate import Refusal, refusals
 from lkm.rescue.heal import Healing, HealOutcome, execute_healing
@@ -29,7 +30,7 @@ from lkm.rescue.signing import Signer
 from lkm.rescue.table import HelperOutcome
 from lkm.rescue.turn import sole_turn
 from lkm.root import Root
-from lkm.system.capture import capture, capture_modules
+from lkm.system.capture import capture, capture_modules, capture_tasks
 from lkm.system.kmsg import KmsgLine, KmsgTail
 from lkm.system.snapshot import Snapshot
 
@@ -189,7 +190,18 @@ class Execution:
         return _Ending(Outcome.STOPPED, reason, f"see dmesg and lkm why {step.module}, before anything else")
 
     def _quarantine(self, plan: Plan, step: Step) -> _Ending | None:
-        """The name's release; None when all is done."""
+        """The name's release; None when all is done. Whoever was asleep in the module must still be."""
+        now = capture_tasks(self._root)
+        module = now.module(step.module)
+        if module is None:
+            return _Ending(
+                Outcome.FAILED, f"{step.module} has gone by itself", "lkm list shows what is loaded"
+            )
+        obstacle = task_obstacle(now, module)
+        if obstacle is not None:
+            return _Ending(
+                Outcome.REFUSED, f"{step.module}: {obstacle.reason}; nothing was written", obstacle.remedy
+            )
         failure = self._help(plan, step)
         return _failed(step, failure) if failure else None
 
@@ -260,7 +272,11 @@ def _work(step: Step) -> tuple[object, ...]:
 def _failed(step: Step, failure: HelperFailure) -> _Ending:
     reason = f"{step.module}: {failure.reason}"
     if failure.outcome is HelperOutcome.BLOCKS:
-        return _Ending(Outcome.STOPPED, reason, f"see /proc/{failure.pid}/stack, and wait for it")
+        held = "" if step.lock is Lock.NONE else f"; it holds {step.lock.value} meanwhile"
+        hangs = ": every load and removal waits too" if step.lock is Lock.MODULE_MUTEX else ""
+        return _Ending(
+            Outcome.STOPPED, f"{reason}{held}{hangs}", f"see /proc/{failure.pid}/stack, and wait for it"
+        )
     if failure.outcome is HelperOutcome.DIED:
         held = f"{step.lock.value} may be held by it for good" if step.lock is not Lock.NONE else "see dmesg"
         return _Ending(Outcome.STOPPED, f"{reason}; {held}", "see dmesg; a restart is the sound way now")

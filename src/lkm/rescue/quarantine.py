@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from typing import Optional
 
-from lkm.diagnosis.activity import Activity, Role, activity_of
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
 from lkm.diagnosis.policy import edit_policy_findings
@@ -33,12 +32,13 @@ from lkm.diagnosis.references import idle_refcnt
 from lkm.diagnosis.verdict import EDITABLE, Decision
 from lkm.errors import LkmError
 from lkm.names import ModuleName, quarantine_name, quarantine_number
+from lkm.rescue.at_work import task_obstacle
 from lkm.rescue.complete import complete_plan
 from lkm.rescue.edits import Editor
 from lkm.rescue.heal_plan import plan_healing_after
 from lkm.rescue.plan import Argument, Call, Edit, Plan, Step, StepKind
 from lkm.rescue.request import Request
-from lkm.system.snapshot import Layout, LoadedModule, ModuleState, RawModule, Reader, Snapshot, Task
+from lkm.system.snapshot import Layout, LoadedModule, ModuleState, RawModule, Snapshot
 
 __all__ = ["free_name", "plan_quarantine"]
 
@@ -55,9 +55,6 @@ STUCK = (
     FindingCode.OPEN_WITHOUT_REFERENCE,
 )  # fmt: skip
 """What tells that a live module may never go as others do, when its users have let go."""
-
-SEEN = (Reader.TASKS, Reader.STACKS)
-"""What must have been read: a live loader or remover is told from a dead one by its stack alone."""
 
 LAYOUT = ("kobject", "kobject_name", "sysfs", "holders_dir", "num_syms")
 """What only BTF tells."""
@@ -103,9 +100,8 @@ def free_name(snapshot: Snapshot, name: ModuleName) -> ModuleName:
 
 def _plan_step(snapshot: Snapshot, module: LoadedModule) -> Step:
     diagnosis = diagnose(snapshot, module.name)
-    activity = activity_of(snapshot, module)
     new = free_name(snapshot, module.name)
-    decision = _obstacle(snapshot, module, diagnosis, activity) or Decision(
+    decision = _obstacle(snapshot, module, diagnosis) or Decision(
         Verdict.LEAKS,
         f"its name, its sysfs entry and its exports are released, its memory stays: it is called {new} then",
         _later(diagnosis, new),
@@ -146,9 +142,7 @@ def _later(diagnosis: Diagnosis, new: ModuleName) -> str:
     return f"lkm why {new} tells when its memory can be freed, and lkm rescue {new} frees it then"
 
 
-def _obstacle(
-    snapshot: Snapshot, module: LoadedModule, diagnosis: Diagnosis, activity: Activity
-) -> Optional[Decision]:
+def _obstacle(snapshot: Snapshot, module: LoadedModule, diagnosis: Diagnosis) -> Optional[Decision]:
     """Why it cannot be done, or need not; None where it can."""
     findings = [*edit_policy_findings(snapshot.policy), *diagnosis.findings]
     for code in REFUSING:
@@ -159,35 +153,7 @@ def _obstacle(
         return Decision(Verdict.REFUSE, "it is in quarantine", f"lkm why {module.name}")
     if diagnosis.verdict is Verdict.REMOVABLE:
         return Decision(Verdict.REFUSE, "plain removal is sound", f"lkm unload {module.name}")
-    for unread in snapshot.unread:
-        if unread.reader in SEEN:
-            return Decision(
-                Verdict.REFUSE,
-                f"whether a task is at work in it was not seen ({unread.reader.value}: {unread.why})",
-                "look again as root, when the machine is less busy",
-            )
-    return _at_work(module, activity) or _unknown(snapshot, module) or _got_by_name(module)
-
-
-def _at_work(module: LoadedModule, activity: Activity) -> Optional[Decision]:
-    """A task in its load or removal: sound while it sleeps in the module's own code, for there it has no use of
-    the name; elsewhere it may be about to make the sysfs entry, or to take it apart."""
-    certain = activity.by(Role.LOADER, Role.REMOVER)
-    others = activity.by(Role.MAYBE_LOADER, Role.MAYBE_REMOVER)
-    if module.state is ModuleState.GOING:
-        others += activity.by(Role.WAITER)
-    for task in (*certain, *others):
-        if task in others or not _sleeps_in(task, module.name):
-            return Decision(
-                Verdict.REFUSE,
-                f"{task.command} (pid {task.tid}) is at its load or removal, and not asleep in the module's own code",
-                f"look again in a moment; /proc/{task.tid}/stack shows where it is",
-            )
-    return None
-
-
-def _sleeps_in(task: Task, name: ModuleName) -> bool:
-    return task.is_in(name) and task.state in "SD" and not task.has_frame("free_module")
+    return task_obstacle(snapshot, module) or _unknown(snapshot, module) or _got_by_name(module)
 
 
 def _unknown(snapshot: Snapshot, module: LoadedModule) -> Optional[Decision]:

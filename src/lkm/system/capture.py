@@ -49,7 +49,7 @@ from lkm.system.snapshot import (
 from lkm.system.tasks import read_tasks, why_no_stacks
 from lkm.values import decode, encode
 
-__all__ = ["SYMBOLS", "capture", "capture_loads", "capture_modules"]
+__all__ = ["SYMBOLS", "capture", "capture_loads", "capture_modules", "capture_tasks"]
 
 SYMBOLS = (
     "module_mutex", "mutex_trylock", "mutex_unlock", "copy_from_kernel_nofault", "copy_to_kernel_nofault",
@@ -119,6 +119,11 @@ def capture_modules(root: Root, *, seconds: float = _SECONDS) -> Snapshot:
     )
 
 
+def capture_tasks(root: Root, *, seconds: float = _SECONDS) -> Snapshot:
+    """Policy, modules and tasks alone: a last look before something is done."""
+    return _Capture(root, samples=2, seconds=seconds, symbols=()).take_tasks()
+
+
 def capture_loads(root: Root) -> Snapshot:
     """What a heal needs: policy, modules, layout, symbols, and the table of files being loaded."""
     return _Capture(root, samples=1, seconds=_SECONDS, symbols=()).take_loads()
@@ -172,6 +177,11 @@ class _Capture:
             unread=tuple(self._unread),
             notes=tuple(dict.fromkeys(notes)),
         )
+
+    def take_tasks(self) -> Snapshot:
+        snapshot = capture_modules(self._root, seconds=self._seconds)
+        tasks = self._read_tasks(snapshot.modules)
+        return snapshot._replace(tasks=tasks, unread=tuple(self._unread))
 
     def take_loads(self) -> Snapshot:
         root = self._root

@@ -148,6 +148,7 @@ class Task(NamedTuple):
     subject_guess  what its command line seems to be about, where they could not; it confirms, and excludes nothing
     subject_imports  symbols that the module being loaded imports, where its file could be read
     stack     innermost frame first
+    older     how many of them, the last ones, were only there at earlier looks
     unreadable  it spun in the kernel at every sample, where neither stack nor call can be read (the unwinder
               takes no task that is on another CPU, arch/x86/kernel/unwind_orc.c)
     """
@@ -164,6 +165,12 @@ class Task(NamedTuple):
     subject_imports: tuple[str, ...] = ()
     subject_guess: str = ""
     unreadable: bool = False
+    older: int = 0
+
+    @property
+    def now(self) -> tuple[TaskFrame, ...]:
+        """Its stack at the last look; () where it was not found any more."""
+        return self.stack[: len(self.stack) - self.older]
 
     @property
     def kind(self) -> str:

@@ -21,7 +21,7 @@ from lkm.system.files import list_directory, process_ids, read_bytes, read_link,
 from lkm.system.module_call import ModuleCall, read_module_call
 from lkm.system.snapshot import LoadedModule, ModuleState, Task, TaskFrame
 
-__all__ = ["LOADER_FUNCTIONS", "parse_frames", "read_tasks", "why_no_stacks"]
+__all__ = ["LOADER_FUNCTIONS", "SYSFS_FUNCTIONS", "parse_frames", "read_tasks", "why_no_stacks"]
 
 LOADER_FUNCTIONS = frozenset(
     (
@@ -45,6 +45,12 @@ LOADER_FUNCTIONS = frozenset(
     )
 )
 """Functions of kernel/module and kernel/async.c, 5.10 to 7.x, that make a thread matter here."""
+
+SYSFS_FUNCTIONS = ("kernfs_", "__kernfs_", "sysfs_", "kobject_uevent")
+"""How the functions of fs/kernfs, fs/sysfs and lib/kobject_uevent.c begin."""
+
+_DEEPEST = 4
+"""Frames in which that is looked for: below a waiting primitive or two."""
 
 _CALLS = ("finit_module", "init_module", "delete_module")
 _PF_KTHREAD = 0x00200000
@@ -86,11 +92,10 @@ def read_tasks(
     found = look.take()
     changing = any(module.state is not ModuleState.LIVE for module in modules)
     for _ in range(samples - 1):
-        if not changing and not any(_in_loader(task) for task in found.values()):
+        if not changing and not any(_in_loader(task) or _only_in_sysfs(task) for task in found.values()):
             break
         time.sleep(_PAUSE)
-        for key, task in look.take().items():
-            found[key] = _united(found[key], task) if key in found else task
+        found = _merged(found, look.take())
     if changing or any(module.permanent for module in modules):
         found.update(look.spinning())
     alive = {key: task for key, task in found.items() if look.is_alive(key)}
@@ -218,7 +223,7 @@ class _Look:
             return Task(pid, tid, stat.command, stat.state, kernel, (), unreadable=True)
         if not name and stat.parent == self._own:
             return None
-        if not name and not self._matters(base, stack):
+        if not name and not self._matters(base, stack) and not (stat.state == "D" and _in_sysfs(stack)):
             return None
         task = Task(
             pid=pid,
@@ -291,6 +296,11 @@ def _call_in(stack: tuple[TaskFrame, ...]) -> str:
     return ""
 
 
+def _in_sysfs(stack: tuple[TaskFrame, ...]) -> bool:
+    """Whether it is at work on the tree of sysfs: asleep there, it may hold what a rename has to wait for."""
+    return any(frame.function.startswith(SYSFS_FUNCTIONS) for frame in stack[:_DEEPEST])
+
+
 def _in_loader(task: Task) -> bool:
     return bool(task.call) or task.has_frame(*LOADER_FUNCTIONS)
 
@@ -299,11 +309,31 @@ def _command_line(path: str) -> str:
     return " ".join((read_text(path) or "").replace("\0", " ").split())
 
 
+def _only_in_sysfs(task: Task) -> bool:
+    return not _in_loader(task) and not any(frame.module for frame in task.stack) and _in_sysfs(task.stack)
+
+
+def _merged(before: dict[_Key, Task], now: dict[_Key, Task]) -> dict[_Key, Task]:
+    """The threads of several looks; those that are only at work on sysfs where they are so at every look."""
+    merged = {
+        key: task._replace(older=len(task.stack))
+        for key, task in before.items()
+        if key not in now and not _only_in_sysfs(task)
+    }
+    for key, task in now.items():
+        if key in before:
+            merged[key] = _united(before[key], task)
+        elif not _only_in_sysfs(task):
+            merged[key] = task
+    return merged
+
+
 def _united(first: Task, later: Task) -> Task:
     """One task of two looks at it: state of the later, frames of both, the later's first."""
     more = tuple(frame for frame in first.stack if frame not in later.stack)
     return later._replace(
         stack=later.stack + more,
+        older=len(more),
         call=later.call or first.call,
         subject=later.subject or first.subject,
         subject_imports=later.subject_imports or first.subject_imports,

@@ -221,6 +221,11 @@ REFUSED: list[tuple[LoadedModule, dict[str, Any], str]] = [
     (stuck("x"), {"layout": TYPED._replace(proofs=())}, "could not be proved"),
     (stuck("x"), {"symbols": SYMBOLS}, "hides the address of kobject_rename"),
     (stuck("x"), {"sibling": None}, "no module file of this kernel"),
+    (stuck("x"), {"tasks": (exiting("device_del", "x_exit [x]"),)}, "not asleep in the module's own code"),
+    (stuck("x"), {"tasks": (exiting("async_synchronize_full", "x_exit [x]", older=1),)}, "not asleep in the"),
+    (stuck("x"), {"tasks": (exiting("x_exit [x]", older=1),)}, "not asleep in the module's own code"),
+    (stuck("x"), {"tasks": (make_task("x_work [x]", state="R", kernel=True),)}, "not asleep in the module's own"),
+    (stuck("x"), {"tasks": (make_task("down_write", "kernfs_remove", state="D"),)}, "blocked in sysfs"),
     (stuck("x", live_patches=(name("fix"),)), {}, "echo 0 >/sys/kernel/livepatch/fix/enabled"),
     (stuck("x", ModuleState.LIVE, extra=1, live_patches=(name("x"),)), {}, "it is an enabled live patch"),
     (stuck("x", ModuleState.LIVE, extra=1, num_syms=1), {}, "got by symbol_get"),
@@ -264,6 +269,20 @@ def test_its_helper_has_what_it_calls() -> None:
     for call in step_for(stuck("x")).after:
         assert isinstance(call, Call)
         assert call.address == CALLS[call.function]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        exiting("wait_for_completion", "x_exit [x]", "__do_sys_delete_module"),
+        exiting("__flush_work", "cancel_work_sync", "x_exit [x]"),
+        exiting("x_exit [x]", "f", older=1),
+        make_task("msleep", "x_work [x]", state="S", kernel=True),
+        make_task("pipe_read", state="D"),
+    ],
+)
+def test_who_sleeps_in_it_does_not_hinder(task: Task) -> None:
+    assert refusal_of(stuck("x"), tasks=(task,)) == ""
 
 
 def test_exports_that_only_modules_use_may_go() -> None:

@@ -192,6 +192,33 @@ def test_samples_are_taken_while_something_changes(tree: Tree) -> None:
     (task,) = read_tasks(tree.root, [COMING], samples=30)
     timer.join()
     assert [frame.symbol for frame in task.stack] == ["two", "one"]
+    assert [frame.symbol for frame in task.now] == ["two"]
+
+
+IN_SYSFS = "[<0>] kernfs_remove_by_name_ns+0x1/0x2\n[<0>] device_del+0x1/0x2\n"
+
+
+def change_between(monkeypatch: pytest.MonkeyPatch, path: str, text: str) -> None:
+    """Another text in the file after the first look."""
+    monkeypatch.setattr("time.sleep", lambda _: Path(path).write_text(text, encoding="utf-8"))
+
+
+def test_who_stays_blocked_in_sysfs_matters(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever passes through does not."""
+    tree.thread(50, state="D", stack=IN_SYSFS)
+    tree.thread(51, state="S", stack=IN_SYSFS)
+    passing = tree.thread(52, state="D", stack=IN_SYSFS)
+    assert [task.pid for task in read_tasks(tree.root, [DEMO], samples=1)] == [50, 52]
+    change_between(monkeypatch, tree.root.join(f"{passing}/stack"), ASLEEP)
+    assert [task.pid for task in read_tasks(tree.root, [DEMO], samples=2)] == [50]
+
+
+def test_of_who_has_left_nothing_is_there_now(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tree.thread(50, stack=IN_MODULE)
+    change_between(monkeypatch, tree.root.join(f"{base}/stack"), ASLEEP)
+    (task,) = read_tasks(tree.root, [COMING], samples=2)
+    assert task.stack
+    assert task.now == ()
 
 
 def test_frames() -> None:
