@@ -13,7 +13,7 @@ __all__ = ["edit_policy_findings", "removal_policy_findings"]
 
 OWN_POLICY = "that is this machine's policy; change it there, or restart when you can"
 WITH_KEY = (
-    "if you have a key that this kernel trusts: lkm rescue NAME --sign-key KEY --sign-cert CERT; otherwise "
+    "if you have a key that this kernel trusts: the same command with --sign-key KEY --sign-cert CERT; otherwise "
     + OWN_POLICY
 )
 ENROL = "sign with a key that it has, or enrol this certificate (mokutil --import) and restart"

@@ -35,7 +35,7 @@ class Refusal(NamedTuple):
 def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator[Refusal]:
     """Why `plan` may not be executed, the most basic reason first. `force` accepts a verdict `crash`, and
     what a step says of itself."""
-    yield from _privilege(snapshot.policy)
+    yield from _privilege(snapshot.policy, plan.target.kind)
     yield from _verdicts(plan, force=force)
     if plan.needs_helper:
         yield from _helper_policy(snapshot, plan)
@@ -49,9 +49,10 @@ def refusals(snapshot: Snapshot, plan: Plan, *, force: bool = False) -> Iterator
         yield from _symbols(plan)
 
 
-def _privilege(policy: Policy) -> Iterator[Refusal]:
+def _privilege(policy: Policy, kind: StepKind) -> Iterator[Refusal]:
     if policy.euid != 0 or policy.cap_sys_module is False:
-        yield Refusal("a rescue needs root with CAP_SYS_MODULE", "run it as root", needs_root=True)
+        what = kind.value if kind in (StepKind.QUARANTINE, StepKind.HEAL) else "rescue"
+        yield Refusal(f"a {what} needs root with CAP_SYS_MODULE", "run it as root", needs_root=True)
 
 
 def _verdicts(plan: Plan, *, force: bool) -> Iterator[Refusal]:

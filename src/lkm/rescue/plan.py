@@ -186,7 +186,7 @@ class Plan(NamedTuple):
     @classmethod
     def from_json(cls, text: str, *, name: str) -> Plan:
         """A plan as `lkm rescue --dry-run --json` prints it: the plan itself, or the whole output with it."""
-        hint = "make one with lkm rescue NAME --dry-run --json"
+        hint = "make one with --dry-run --json"
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -88,8 +88,12 @@ def _renamed(now: LoadedModule, step: Step) -> Check:
 
 def _exports_nothing(now: LoadedModule) -> Check:
     counts = (now.raw.num_syms, now.raw.num_gpl_syms) if now.raw else (None, None)
-    hidden = counts[0] == 0 and not counts[1]
-    return Check("it exports nothing any more", hidden, "" if hidden else f"num_syms, num_gpl_syms: {counts}")
+    detail = ""
+    if counts[0] is None:
+        detail = "how many symbols it exports could not be read"
+    elif any(counts):
+        detail = f"it still exports {sum(count or 0 for count in counts)} symbols"
+    return Check("it exports nothing any more", not detail, detail)
 
 
 def _no_oops(messages: Iterable[str], unread: str) -> Check:

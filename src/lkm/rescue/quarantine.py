@@ -169,11 +169,7 @@ def _unknown(snapshot: Snapshot, module: LoadedModule) -> Optional[Decision]:
             "a kernel with BTF (CONFIG_DEBUG_INFO_BTF) tells that",
         )
     if raw.kobject_name != module.name or not raw.sysfs:
-        return Decision(
-            Verdict.REFUSE,
-            f"its kobject is not that of /sys/module/{module.name} ({raw.kobject_name!r})",
-            "it is being made or taken apart: look again",
-        )
+        return _without_its_kobject(raw)
     for used in _uses(snapshot, module.name):
         if not used.raw or not used.raw.holders_dir:
             return Decision(
@@ -182,6 +178,21 @@ def _unknown(snapshot: Snapshot, module: LoadedModule) -> Optional[Decision]:
                 f"look again; lkm why {used.name}",
             )
     return None
+
+
+def _without_its_kobject(raw: RawModule) -> Decision:
+    if raw.kobject_name and raw.kobject_name != raw.name:
+        return Decision(
+            Verdict.REFUSE,
+            f"its kobject is called {raw.kobject_name}: somebody has renamed /sys/module/{raw.name}",
+            f"that does not pass by itself; see /sys/module/{raw.kobject_name}, and restart when you can",
+        )
+    what = "has no directory in sysfs" if raw.kobject_name else "has no name that can be read"
+    return Decision(
+        Verdict.REFUSE,
+        f"its kobject {what}: it is being made or taken apart",
+        "look again in a moment; if that stays, restart when you can",
+    )
 
 
 def _got_by_name(module: LoadedModule) -> Optional[Decision]:

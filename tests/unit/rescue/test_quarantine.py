@@ -230,7 +230,7 @@ REFUSED: list[tuple[LoadedModule, dict[str, Any], str]] = [
     (stuck("x", ModuleState.LIVE, extra=1, live_patches=(name("x"),)), {}, "it is an enabled live patch"),
     (stuck("x", ModuleState.LIVE, extra=1, num_syms=1), {}, "got by symbol_get"),
     (stuck("x", COMING, extra=1, num_syms=1), {}, "has 1 reference beside"),
-    (make_module("x", GOING), {}, "its kobject is not that of /sys/module/x"),
+    (make_module("x", GOING), {}, "has no name that can be read"),
     (stuck("x"), {"tasks": (exiting("x_exit [x]", "free_module"),)}, "not asleep in the module's own code"),
     (stuck("x"), {"tasks": (exiting("x_exit [x]", state="R"),)}, "not asleep in the module's own code"),
     (stuck("x"), {"tasks": (exiting("async_synchronize_full"),)}, "not asleep in the module's own code"),
@@ -241,6 +241,30 @@ REFUSED: list[tuple[LoadedModule, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("module", "fields", "words"), REFUSED, ids=[words for _, _, words in REFUSED])
 def test_it_is_refused_with_its_reason(module: LoadedModule, fields: dict[str, Any], words: str) -> None:
     assert words in refusal_of(module, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"sysfs": 0}, "no directory in sysfs: it is being made or taken apart; look again"),
+        (
+            {"kobject_name": name("x.dead1")},
+            "its kobject is called x.dead1: somebody has renamed /sys/module/x; ",
+        ),
+    ],
+)
+def test_a_kobject_that_is_not_its_own(fields: dict[str, Any], words: str) -> None:
+    module = stuck("x")
+    assert module.raw
+    assert words in refusal_of(module._replace(raw=module.raw._replace(**fields)))
+
+
+@pytest.mark.parametrize("quarantine", [True, False])
+def test_who_is_not_root_is_told_what_needs_it(*, quarantine: bool) -> None:
+    snapshot = on(stuck("x"), policy=Policy(cap_sys_module=False, euid=1000))
+    refusal = next(refusals(snapshot, plan_rescue(snapshot, name("x"), Request(quarantine=quarantine))))
+    assert refusal.reason == f"a {'quarantine' if quarantine else 'rescue'} needs root with CAP_SYS_MODULE"
+    assert refusal.needs_root
 
 
 def test_one_in_quarantine_stays_there() -> None:
@@ -331,6 +355,12 @@ def test_that_a_rescue_would_do_is_told() -> None:
 # The proof
 
 
+def uncounted(text: str) -> LoadedModule:
+    module = stuck(text)
+    assert module.raw
+    return module._replace(raw=module.raw._replace(num_syms=None, num_gpl_syms=None))
+
+
 def proved(*after: LoadedModule, messages: tuple[str, ...] = (), **fields: Any) -> list[str]:
     """What does not hold, in words."""
     checks = prove_quarantined(on(*after, **fields), step_for(stuck("x")), messages)
@@ -359,7 +389,8 @@ def test_an_exit_that_came_back_meanwhile_is_no_failure() -> None:
         ((stuck("x.dead1", in_sysfs=False),), "not its own"),
         ((make_module("x.dead1", GOING),), "not its own"),
         ((stuck("x.dead1", memory=()),), "memory is not what it was"),
-        ((stuck("x.dead1", num_syms=1),), "num_syms"),
+        ((stuck("x.dead1", num_syms=2),), "it still exports 2 symbols"),
+        ((uncounted("x.dead1"),), "how many symbols it exports could not be read"),
     ],
 )
 def test_what_is_not_so_is_told(after: tuple[LoadedModule, ...], words: str) -> None:
