@@ -14,15 +14,16 @@ import pytest
 
 __all__ = ["TableWriter", "parse_table", "render_table"]
 
-Cells = Mapping[tuple[str, str], bool]
-MARKS = {True: "✓", False: "**✗**", None: ""}
+Cells = Mapping[tuple[str, str], bool | None]
+MARKS = {True: "✓", False: "**✗**", None: "–"}
 
 HEADER = """\
 # Kernels and situations
 
 What `lkm why` says and `lkm rescue` does in each situation, on each kernel of the lab. Made by `make test-kernels`:
 each cell is one test in a guest with that kernel, which compares findings, holders, verdict, outcome and exit code,
-and looks for any oops but those that the faults make. Do not edit.
+and looks for any oops but those that the faults make. A dash: what it takes is hidden on that kernel, and that is
+expected to fail. Do not edit.
 
 """
 
@@ -32,7 +33,7 @@ class TableWriter:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._cells: dict[tuple[str, str], bool] = {}
+        self._cells: dict[tuple[str, str], bool | None] = {}
         self._expected: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -42,7 +43,10 @@ class TableWriter:
             return
         self._expected[told["row"]] = told.get("expected", "")
         key = (told["row"], told["column"])
-        self._cells[key] = self._cells.get(key, True) and not report.failed
+        before = self._cells.get(key, True)
+        self._cells[key] = (
+            None if hasattr(report, "wasxfail") or before is None else before and not report.failed
+        )
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the file, where this is not one worker of many."""
@@ -55,16 +59,16 @@ class TableWriter:
         self._path.write_text(HEADER + text, encoding="utf-8")
 
 
-def parse_table(text: str) -> tuple[dict[tuple[str, str], bool], dict[str, str]]:
+def parse_table(text: str) -> tuple[dict[tuple[str, str], bool | None], dict[str, str]]:
     """Cells and expectations of a table that `render_table` made."""
     lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    cells: dict[tuple[str, str], bool] = {}
+    cells: dict[tuple[str, str], bool | None] = {}
     expected: dict[str, str] = {}
     for row, words, *marks in lines[2:]:
         expected[row] = words
         for column, mark in zip(lines[0][2:], marks):
             if mark.strip():
-                cells[row, column] = mark.strip() == MARKS[True]
+                cells[row, column] = {shown: value for value, shown in MARKS.items()}[mark.strip()]
     return cells, expected
 
 
@@ -75,10 +79,10 @@ def render_table(cells: Cells, expected: Mapping[str, str]) -> str:
     columns.sort(key=_version)
     lines = [_line(["situation", "verdict: outcome", *columns]), _line(["---"] * 2 + [":-:"] * len(columns))]
     for row in rows:
-        shown = [MARKS[cells.get((row, column))] for column in columns]
+        shown = [MARKS[cells[row, column]] if (row, column) in cells else "" for column in columns]
         lines.append(_line([row, expected[row], *shown]))
-    passed = sum(cells.values())
-    lines += ["", f"{passed} of {len(cells)} passed."]
+    results = list(cells.values())
+    lines += ["", f"{results.count(True)} of {len(results)} passed."]
     return "\n".join(lines) + "\n"
 
 

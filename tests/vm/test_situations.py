@@ -15,11 +15,21 @@ from tests.vm.situation import Situation, check_diagnosis, play
 from tests.vm.situations import SITUATIONS
 from tests.vm.talk import Answer, ask, prepare, untrue
 
+NO_VARIABLES = ("6.1-arm64", "6.1-arm64-pauth")
+"""Kernels without CONFIG_KALLSYMS_ALL."""
+
 
 @pytest.mark.parametrize("situation", [*SITUATIONS, *HELD, *LEFT_BEHIND], ids=str)
 def test_situation(
-    guest: Guest, column: str, situation: Situation, record_property: Callable[[str, object], None]
+    guest: Guest,
+    column: str,
+    situation: Situation,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
+    if column in NO_VARIABLES and "asynchronous" in str(situation):
+        why = "its kallsyms has no variables, so the list of asynchronous calls is not found"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     record_property("row", str(situation))
     record_property("expected", situation.expected)
     record_property("column", column)
@@ -27,34 +37,42 @@ def test_situation(
 
 
 def test_what_a_dead_init_left_behind_is_named_and_stays(guest: Guest) -> None:
-    moments = {module: left_by_death(module) for module in REGISTERED}
+    moments = {module: left_by_death(module) for module in _registered(guest)}
     prepare(guest, [step for moment in moments.values() for step in moment.steps])
     for module, answer in _why(guest).items():
         check_diagnosis(answer.object, moments[module], {}, answer)
         assert answer.code == 1, answer
-    for answer in ask(guest, *(["rescue", module, "--json"] for module in REGISTERED), timeout=240):
+    for answer in ask(guest, *(["rescue", module, "--json"] for module in moments), timeout=480):
         assert (answer.object["outcome"], answer.code) == ("refused", 3), answer
     wrong = untrue(guest, [line for moment in moments.values() for line in moment.after])
     assert not wrong, "\n".join(wrong)
 
 
 def test_what_an_exit_takes_away_is_no_obstacle(guest: Guest) -> None:
-    prepare(guest, [f"insmod {module}.ko die=0" for module in REGISTERED])
+    modules = _registered(guest)
+    prepare(guest, [f"insmod {module}.ko die=0" for module in modules])
     for module, answer in _why(guest).items():
         assert (answer.object["verdict"], answer.code) == ("removable", 0), answer
         for thing in REGISTERED[module]:
             assert thing in answer.stdout, f"{thing!r} is not said\n{answer}"
-    for answer in ask(guest, *(["unload", module, "--json"] for module in REGISTERED), timeout=240):
+    for answer in ask(guest, *(["unload", module, "--json"] for module in modules), timeout=480):
         assert (answer.object["outcome"], answer.code) == ("removed", 0), answer
-    wrong = untrue(guest, [*(f"gone {module}" for module in REGISTERED), 'unsaid "Oops"', 'unsaid "BUG:"'])
+    wrong = untrue(guest, [*(f"gone {module}" for module in modules), 'unsaid "Oops"', 'unsaid "BUG:"'])
     assert not wrong, "\n".join(wrong)
+
+
+def _registered(guest: Guest) -> list[str]:
+    """The modules that leave something in a table. arm64's machine has no interrupt line that a test may share."""
+    arm64 = guest.kernel.series.architecture == "arm64"
+    return [module for module in REGISTERED if not (arm64 and module == "left_irq")]
 
 
 def _why(guest: Guest) -> dict[str, Answer]:
     """What `lkm why` says of all of them, by one snapshot."""
-    commands = (["why", module, "--snapshot", "/tmp/snapshot", "--json"] for module in REGISTERED)
+    modules = _registered(guest)
+    commands = (["why", module, "--snapshot", "/tmp/snapshot", "--json"] for module in modules)
     _, *answers = ask(guest, ["snapshot", "-o", "/tmp/snapshot"], *commands)
-    return dict(zip(REGISTERED, answers))
+    return dict(zip(modules, answers))
 
 
 TRACER = """
