@@ -111,6 +111,8 @@ def _cached(release: str) -> tuple[Kernel | None, str]:
     manifest, damage = check(path)
     if manifest is None:
         return None, damage
+    if "packages" not in manifest.facts:
+        return None, "an older lkm made it"
     return Kernel(find_series(release), release, manifest.facts["version"], path), ""
 
 
