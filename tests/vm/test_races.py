@@ -10,7 +10,7 @@ from lkm.lab.vm import Guest
 from tests.vm.oopses import stray_oopses
 from tests.vm.talk import WORDS, ask, fault_names, messages, prepare, untrue
 
-ROUNDS = 4
+ROUNDS = 3
 CLEAR = {
     "rescued": 0, "removed": 0, "not-loaded": 1, "failed": 1, "stopped": 1, "refused": 3,
 }  # fmt: skip
