@@ -112,7 +112,7 @@ def _cached(release: str) -> tuple[Kernel | None, str]:
     if manifest is None:
         return None, damage
     if "packages" not in manifest.facts:
-        return None, "an older lkm made it"
+        return None, "made by an older version"
     return Kernel(find_series(release), release, manifest.facts["version"], path), ""
 
 
