@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["seconds"]
+__all__ = ["add_plan_options", "seconds"]
 
 LONGEST = 7 * 24 * 3600.0
 
@@ -19,3 +19,13 @@ def seconds(text: str) -> float:
     if not 0 <= value <= LONGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {LONGEST:.0f}")
     return value
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """What every command has that makes a plan and may execute it."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="stop at the plan: it is exactly what would be done"
+    )
+    parser.add_argument(
+        "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
+    )

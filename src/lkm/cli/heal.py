@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+from lkm.cli.arguments import add_plan_options
 from lkm.cli.ending import render_ending
 from lkm.cli.heal_step import render_heal_step
 from lkm.cli.render import plain, wants_colour
@@ -25,12 +26,7 @@ SCHEMA = "lkm.heal/1"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `lkm heal`."""
-    parser.add_argument(
-        "--dry-run", action="store_true", help="stop at the plan: it is exactly what would be done"
-    )
-    parser.add_argument(
-        "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
-    )
+    add_plan_options(parser)
     add_signing_options(parser)
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 

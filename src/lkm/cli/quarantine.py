@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 
+from lkm.cli.arguments import add_plan_options
 from lkm.cli.render import wants_colour
 from lkm.cli.rescue import exit_code, read_plan, render_result, result_as_object
 from lkm.cli.signing import add_signing_options, read_signer
@@ -29,13 +30,8 @@ SCHEMA = "lkm.quarantine/1"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `lkm quarantine`."""
     parser.add_argument("name", metavar="NAME", help="the module whose name is wanted")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="stop at the plan: it is exactly what would be done"
-    )
+    add_plan_options(parser)
     parser.add_argument("--plan", metavar="FILE", help="do what --dry-run --json printed, if it still fits")
-    parser.add_argument(
-        "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
-    )
     parser.add_argument(
         "--force", action="store_true", help="also where nothing is wrong with it but that it is in use"
     )

@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-from lkm.cli.arguments import seconds
+from lkm.cli.arguments import add_plan_options, seconds
 from lkm.cli.ending import render_ending
 from lkm.cli.files import read_named_file
 from lkm.cli.heal_step import healing_as_object, render_heal_step
@@ -38,9 +38,7 @@ SCHEMA = "lkm.rescue/1"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `lkm rescue`."""
     parser.add_argument("name", metavar="NAME", help="the module to get out")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="stop at the plan: it is exactly what would be done"
-    )
+    add_plan_options(parser)
     parser.add_argument("--plan", metavar="FILE", help="do what --dry-run --json printed, if it still fits")
     parser.add_argument("--force", action="store_true", help="accept the verdict crash: the event will come")
     parser.add_argument("--with-dependents", action="store_true", help="first remove the modules that use it")
@@ -54,9 +52,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--run-exit", action="store_true", help="call the module's own exit, where its removal would not"
-    )
-    parser.add_argument(
-        "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
     )
     parser.add_argument(
         "--exit-wait", metavar="S", type=seconds, default=10.0, help="seconds that an exit may take (10)"

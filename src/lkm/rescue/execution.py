@@ -209,11 +209,11 @@ class Execution:
         """A helper that died in a call is a module whose init died: it is got out as any other."""
         try:
             plan, refusal = self._replan(helper)
-            ending = None if refusal else self._remove(plan, plan.target)
+            obstacle = refusal or self._remove(plan, plan.target)
         except LkmError as error:
             return f"its helper {helper} is left: {error.message}"
-        if refusal or ending:
-            return f"its helper {helper} is left: {(refusal or ending).reason}"  # type: ignore[union-attr]
+        if obstacle:
+            return f"its helper {helper} is left: {obstacle.reason}"
         return f"its helper {helper} was removed"
 
     def _remove_cleaned(self, step: Step) -> _Ending | None:
