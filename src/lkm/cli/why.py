@@ -93,7 +93,8 @@ def render_scan(scan: Scan) -> str:
     counts = ", ".join(f"{len(scan.of(found))} {found.value}" for found in HitClass)
     return (
         f"scanned: {_megabytes(scan.searched)} of kernel memory in {scan.seconds:.1f} s, "
-        f"{_megabytes(scan.free)} free and {_megabytes(scan.own)} of its own left out; pointers: {counts}"
+        f"{_megabytes(scan.free)} free, {_megabytes(scan.users)} of processes and files and "
+        f"{_megabytes(scan.own)} of its own left out; pointers: {counts}"
     )
 
 

@@ -96,7 +96,8 @@ class Hit(NamedTuple):
 class Scan(NamedTuple):
     """One search of RAM for pointers into `module`.
 
-    searched   bytes; `free` and `own` bytes of RAM left out as free and as the module's own
+    searched   bytes; `free`, `users` and `own` bytes of RAM left out as free, as processes' memory and files' data,
+               and as the module's own
     dropped    words with such a value that are in no kernel object: free pages, memory of processes, files
     changed    words that were no pointers any more when their places were told
     kept       objects that the module points to, allocated: `target` is its variable, `place` the object
@@ -114,6 +115,7 @@ class Scan(NamedTuple):
     changed: int = 0
     kept: tuple[Hit, ...] = ()
     error: str = ""
+    users: int = 0
 
     def of(self, found: HitClass) -> tuple[Hit, ...]:
         """The hits of that class."""

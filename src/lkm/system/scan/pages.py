@@ -4,12 +4,13 @@
 Where the array is and how its elements look is in VMCOREINFO (kernel/crash_core.c, kernel/vmcore_info.c
 since 6.9): `mem_section[]`, whose `section_mem_map` less its flags is the address of the array (SPARSEMEM),
 `page.flags`, `page._refcount`, `page._mapcount` (in a union with `page_type`), `page.mapping`,
-`page.private`. A free block is marked in its first page alone (PageBuddy), its order in `private`
-(set_buddy_order, mm/page_alloc.c).
+`page.private`, the bit PG_lru. A free block is marked in its first page alone (PageBuddy), its order in
+`private` (set_buddy_order, mm/page_alloc.c).
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -26,6 +27,9 @@ _SECTION_FLAGS = (1 << 12) - 1
 _HAS_MEM_MAP = 2
 _STEP = 1 << 22
 _ANON = 1
+_MARKS = tuple(bytes(byte >> bit & 1 for byte in range(256)) for bit in range(8))
+"""For `bytes.translate`: of each byte its bit N."""
+_USERS = re.compile(rb"(?:\x01[\x02\x03]*)+")
 _WORD = (1 << 64) - 1
 _NO_TYPE = (1 << 32) - 1
 """Of a page that nobody maps (_mapcount -1). Since 6.14 large objects of kmalloc have no count while in use, but a
@@ -73,6 +77,7 @@ class Pages:
         self._slab_flag = info.get("NUMBER", "PG_slab")
         self._slab_type = info.get("NUMBER", "PAGE_SLAB_MAPCOUNT_VALUE")
         self._reserved_bit = flags.get("PG_reserved")
+        self._lru_bit = info.number("PG_lru")
         self.base = self._find_base()
 
     def _find_base(self) -> int:
@@ -89,11 +94,12 @@ class Pages:
                     return encoded & ~_SECTION_FLAGS
         raise KcoreError("mem_section: no section of RAM has an array of pages")
 
-    def free_blocks(self, first: int, count: int) -> Iterator[tuple[int, int]]:
-        """First page number and number of pages of each free block among `count` pages from `first`."""
-        mark = struct.pack("<I", self._buddy)
-        # One byte of each element, taken out by a slice: C speed, and one that is rare elsewhere
-        rare = next((index for index in range(4) if mark[index] not in (0, 0xFF)), 0)
+    def blocks_without_objects(self, first: int, count: int) -> Iterator[tuple[PageKind, int, int]]:
+        """Stretches among `count` pages from `first` that no kernel object can lie in: kind, first page, pages.
+
+        FREE ones are the buddy allocator's. Those on a list of least recently used pages (PG_lru) have the content
+        of files and of processes' memory; they are all told as CACHE.
+        """
         per = max(1, _STEP // self.size)
         for start in range(first, first + count, per):
             here = min(per, first + count - start)
@@ -101,17 +107,35 @@ class Pages:
                 data = self._kcore.read(self.base + start * self.size, here * self.size)
             except KcoreError:
                 continue  # a hole: none of these pages is left out
-            column = data[self._type + rare :: self.size]
-            at = column.find(mark[rare])
-            while at >= 0:
-                element = at * self.size
-                if data[element + self._type : element + self._type + 4] == mark:
-                    order = int.from_bytes(
-                        data[element + self._private : element + self._private + 8], "little"
-                    )
-                    if order <= _MAX_ORDER:
-                        yield start + at, 1 << order
-                at = column.find(mark[rare], at + 1)
+            for at, size in self._free_blocks(data):
+                yield PageKind.FREE, start + at, size
+            for at, size in self._users_blocks(data):
+                yield PageKind.CACHE, start + at, size
+
+    def _free_blocks(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Of an array of struct pages: index and number of pages."""
+        mark = struct.pack("<I", self._buddy)
+        # One byte of each element, taken out by a slice: C speed, and one that is rare elsewhere
+        rare = next((index for index in range(4) if mark[index] not in (0, 0xFF)), 0)
+        column = data[self._type + rare :: self.size]
+        at = column.find(mark[rare])
+        while at >= 0:
+            element = at * self.size
+            if data[element + self._type : element + self._type + 4] == mark:
+                order = _word(data, element + self._private)
+                if order <= _MAX_ORDER:
+                    yield at, 1 << order
+            at = column.find(mark[rare], at + 1)
+
+    def _users_blocks(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """As `_free_blocks`. The tails of a compound page follow its head, which alone has the flag."""
+        lru, bit = divmod(self._lru_bit, 8)
+        heads = data[lru :: self.size].translate(_MARKS[bit])
+        tails = data[self._head :: self.size].translate(_MARKS[0])
+        # Both columns in one: 1 a head with the flag, 2 or 3 a tail
+        both = int.from_bytes(heads, "little") | int.from_bytes(tails, "little") << 1
+        for run in _USERS.finditer(both.to_bytes(len(heads) + 1, "little")):
+            yield run.start(), run.end() - run.start()
 
     def page(self, number: int) -> Page:
         """What page `number` is. Raises `KcoreError` where it has no struct page."""

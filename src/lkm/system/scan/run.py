@@ -15,7 +15,7 @@ from lkm.system.scan.classify import Classifier
 from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, spans_of
 from lkm.system.scan.expected import World
 from lkm.system.scan.kept import kept_memory
-from lkm.system.scan.pages import Pages
+from lkm.system.scan.pages import PageKind, Pages
 from lkm.system.scan.places import Places, mapped_addresses
 from lkm.system.scan.slabs import Slabs
 from lkm.system.scan.translate import LinearMap, PageTables, linear_map
@@ -24,8 +24,8 @@ from lkm.system.snapshot import LoadedModule, Registration
 
 __all__ = ["Ram", "open_ram", "scan_modules", "silent"]
 
-_LEAST_FREE = 1 << 16
-"""Bytes: free blocks smaller than this are searched with the rest, as a read more costs more."""
+_LEAST = 1 << 16
+"""Bytes: what is smaller and might be left out is searched with the rest, as a read more costs more."""
 _MOST = 20_000
 """Pointers into one module that are looked at: most have a hundred, a file system in use may have a million."""
 _NO_OBJECTS = (PlaceKind.FREE, PlaceKind.PROCESS, PlaceKind.PAGE_CACHE)
@@ -57,15 +57,19 @@ class Ram(NamedTuple):
                     found.append((address, address + last - first))
         return merged(found)
 
-    def free_memory(self) -> list[tuple[int, int]]:
-        """What is free, in the linear map: (start, end), small blocks left out."""
-        size, found = self.pages.page_size, []
+    def without_objects(self) -> dict[PageKind, list[tuple[int, int]]]:
+        """Where no kernel object is, in the linear map, (start, end), by kind; small stretches are left out."""
+        size = self.pages.page_size
+        found: dict[PageKind, list[tuple[int, int]]] = {PageKind.FREE: [], PageKind.CACHE: []}
         for segment in self.linear.segments:
             first = (segment.physical or 0) // size
-            for number, count in self.pages.free_blocks(first, segment.size // size):
+            for kind, number, count in self.pages.blocks_without_objects(first, segment.size // size):
                 start = segment.start + (number - first) * size
-                found.append((start, start + count * size))
-        return [(start, end) for start, end in merged(found) if end - start >= _LEAST_FREE]
+                found[kind].append((start, start + count * size))
+        return {
+            kind: [(start, end) for start, end in merged(ranges) if end - start >= _LEAST]
+            for kind, ranges in found.items()
+        }
 
     def number(self, address: int) -> int:
         """The page that a linear address lies in."""
@@ -98,8 +102,8 @@ def scan_modules(
     for name, ranges in own.items():
         if not ranges:
             raise KcoreError(f"{name}: where its memory is in RAM cannot be told")
-    free = ram.free_memory()
-    spans = spans_of(ram.linear.segments, free)
+    left_out = ram.without_objects()
+    spans = spans_of(ram.linear.segments, [span for ranges in left_out.values() for span in ranges])
     wanted = Wanted((part.start, part.start + part.size) for target in targets for part in target.memory)
     # Its own memory is left out here and not from the search: one of these modules may point into another
     words = [
@@ -120,7 +124,8 @@ def scan_modules(
                 target.name,
                 hits=tuple(Classifier(world, target, mine).hits()),
                 searched=sum(span.size for span in spans) - _bytes(own[target.name]),
-                free=_bytes(free),
+                free=_bytes(left_out[PageKind.FREE]),
+                users=_bytes(left_out[PageKind.CACHE]),
                 own=_bytes(own[target.name]),
                 dropped=sum(target.owns(value) for value, _ in found) - len(mine),
                 changed=sum(target.owns(word.value) for word in words)

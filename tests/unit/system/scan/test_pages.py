@@ -17,6 +17,7 @@ from lkm.system.scan.pages import PageKind, Pages
 MAP = 0xFFFF_EA00_0000_0000
 ROOT, SECTION = MAP + 0x10000, MAP + 0x12000
 FREE, SLAB, LARGE = 0xF0000000, 0xF5000000, 0xF8000000
+LRU = 1 << 4 | 1 << 2
 BUDDY, NO_TYPE = FREE | 0xFFFFFF, 0xFFFFFFFF
 
 
@@ -30,7 +31,7 @@ class Machine:
             f"SYMBOL(mem_section)={ROOT:x}\nPAGESIZE=4096\nSIZE(page)=64\nOFFSET(page._refcount)=52\n"
             f"OFFSET(page._mapcount)=48\nOFFSET(page.mapping)=24\nOFFSET(page.{head})=8\nOFFSET(page.private)=40\n"
             f"NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)={BUDDY}\nNUMBER(PAGE_SLAB_MAPCOUNT_VALUE)={SLAB}\n"
-            f"SIZE(mem_section)=16\nOFFSET(mem_section.section_mem_map)=0\n"
+            f"SIZE(mem_section)=16\nOFFSET(mem_section.section_mem_map)=0\nNUMBER(PG_lru)=4\n"
         )
         struct.pack_into("<Q", self.data, ROOT - MAP, SECTION)
         struct.pack_into("<Q", self.data, SECTION - MAP, MAP | 3)
@@ -99,7 +100,27 @@ def test_free_blocks_are_as_large_as_their_first_page_says(tmp_path: Path) -> No
     machine.page(4, count=0, kind=BUDDY, order=2)
     machine.page(32, count=0, kind=BUDDY, order=5)
     machine.page(16, count=0, kind=BUDDY, order=99)  # it changed while it was read
-    assert list(machine.pages().free_blocks(0, 64)) == [(4, 4), (32, 32)]
+    free = PageKind.FREE
+    assert list(machine.pages().blocks_without_objects(0, 64)) == [(free, 4, 4), (free, 32, 32)]
+
+
+def test_the_content_of_files_and_processes_is_told_by_its_lists(tmp_path: Path) -> None:
+    """PG_lru is in a page's flags, of a compound page in its head's; a slab's tails look the same."""
+    machine = Machine(tmp_path)
+    for number in (3, 4):
+        machine.page(number, flags=LRU)
+    machine.page(8, flags=LRU)
+    for tail in range(9, 12):
+        machine.page(tail, link=(MAP + 64 * 8) | 1, flags=9)  # a first tail keeps its order there
+    machine.page(12, kind=SLAB)
+    machine.page(13, link=(MAP + 64 * 12) | 1)
+    machine.page(14, flags=LRU)
+    cache = PageKind.CACHE
+    assert list(machine.pages().blocks_without_objects(0, 64)) == [
+        (cache, 3, 2),
+        (cache, 8, 4),
+        (cache, 14, 1),
+    ]
 
 
 def test_without_a_mark_of_slabs_nothing_is_guessed(tmp_path: Path) -> None:
