@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint test-fast test-vm test-kernels soak bench helper clean distclean
+.PHONY: help setup packages demo test lint test-fast test-vm test-kernels test-kmod soak bench helper clean distclean
 .DELETE_ON_ERROR:
 
 PYTHON3 ?= python3
@@ -26,6 +26,9 @@ export LKM_LAB_MIRROR ?=
 # everywhere), and the keyring that apt verifies Debian's kernels with, which Ubuntu does not bring.
 PACKAGES := apt binutils binutils-aarch64-linux-gnu busybox-static cpio debian-archive-keyring dpkg e2fsprogs gcc-12 \
 	gcc-12-aarch64-linux-gnu kmod libc-bin libc6-dev libelf-dev make ovmf qemu-system-arm qemu-system-x86
+
+# What kmod's own test suite is built with (`make test-kmod`).
+KMOD_PACKAGES := gcc gzip libc6-dev liblzma-dev libssl-dev libzstd-dev meson ninja-build pkg-config xz-utils zlib1g-dev zstd
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -94,6 +97,11 @@ test-vm: setup  ## the tests on real kernels: all on the newest, a chosen few on
 test-kernels: setup  ## all tests on all kernels, a hundred rescues in a row on each; makes docs/kernels.md
 	@$(call say,all tests on all kernels)
 	@$(PYTHON) -m pytest -q -n $(VM_JOBS) --all-kernels --table docs/kernels.md tests/vm
+
+test-kmod: PACKAGES += $(KMOD_PACKAGES)
+test-kmod: setup  ## kmod's own test suite, fetched as source, against lkm's tools
+	@$(call say,the test suite of kmod)
+	@$(PYTHON) -m tests.kmod_suite
 
 soak: setup  ## a thousand rescues on each of three kernels, half in clones, half in one guest (hours)
 	@for kernel in 6.1 6.12 7.3; do $(PYTHON) -m tests.vm.soak $$kernel 1000; done

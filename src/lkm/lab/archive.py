@@ -15,7 +15,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lkm.errors import LabError
-from lkm.lab.cache import Progress, cache_dir, content_key, locked, sha256_file
+from lkm.lab.cache import (
+    Progress,
+    cache_dir,
+    content_key,
+    intact,
+    locked,
+    publish,
+    sha256_file,
+    write_manifest,
+)
 from lkm.lab.process import find_tool, run_tool
 from lkm.lab.sources import Mirror, find_mirror
 from lkm.root import Root
@@ -42,14 +51,24 @@ class Package:
 
 
 class Archive:
-    """The main and security suites of a few releases, for one architecture."""
+    """The main and security suites of a few releases: packages for one architecture, or `sources` instead."""
 
-    def __init__(self, mirror: Mirror, suites: Sequence[str], architecture: str, progress: Progress) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        suites: Sequence[str],
+        architecture: str,
+        progress: Progress,
+        *,
+        sources: bool = False,
+    ) -> None:
         self._progress = progress
         self._mirror = mirror
         self._suites = tuple(suites)
         self._architecture = architecture
-        self._home = cache_dir("archive", content_key(mirror, self._suites, architecture))
+        self._kind, self._index = ("deb-src", "_Sources") if sources else ("deb", "_Packages")
+        key = (mirror, self._suites, architecture, *(["sources"] if sources else []))
+        self._home = cache_dir("archive", content_key(*key))
         self._config = os.path.join(self._home, "apt.conf")
 
     def packages(self, pattern: str) -> list[Package]:
@@ -84,6 +103,24 @@ class Archive:
                 os.unlink(candidate)
         raise LabError(f"{package.name} {package.version} came with another checksum", remedy=OFFLINE_REMEDY)
 
+    def fetch_upstream(self, name: str) -> str:
+        """The path of the upstream tarball of the newest source package `name`, verified; fetched once.
+
+        Only an archive that was opened with `sources` has any.
+        """
+        home = os.path.join(cache_dir("sources"), name)
+        with locked("archive"):
+            if not intact(home):
+                self._refresh(force=False)
+                self._progress(f"downloading the source of {name}")
+                with publish(home) as scratch:
+                    self._apt("apt-get", "-q", "source", "--download-only", "--tar-only", name, cwd=scratch)
+                    write_manifest(scratch, {"name": name})
+        tarballs = [entry for entry in os.listdir(home) if re.search(r"\.orig\.tar\.\w+$", entry)]
+        if len(tarballs) != 1:
+            raise LabError(f"the source package {name} has {len(tarballs)} upstream tarballs instead of one")
+        return os.path.join(home, tarballs[0])
+
     @staticmethod
     def deb_path(name: str, version: str, architecture: str) -> str:
         """Where the cache keeps a package of the archive of `architecture`."""
@@ -114,7 +151,7 @@ class Archive:
             check=False,
         )
         # A suite may be missing (a mirror without the security archive): what counts is which lists arrived.
-        if not any("_Packages" in name for name in os.listdir(os.path.join(self._home, "lists"))):
+        if not any(self._index in name for name in os.listdir(os.path.join(self._home, "lists"))):
             complaint = _first_complaint(done.stderr.decode(errors="replace"))
             raise LabError(f"no package list from {self._mirror.archive}: {complaint}", remedy=OFFLINE_REMEDY)
         with open(stamp, "w", encoding="utf-8"):
@@ -133,9 +170,9 @@ class Archive:
         option = "trusted=yes" if self._mirror.trusted else f"signed-by={KEYRING}"
         entries = []
         for suite in self._suites:
-            entries.append(f"deb [{option}] {self._mirror.archive} {suite} main\n")
+            entries.append(f"{self._kind} [{option}] {self._mirror.archive} {suite} main\n")
             if suite != "sid" and not suite.endswith("-backports"):
-                entries.append(f"deb [{option}] {self._mirror.security} {suite}-security main\n")
+                entries.append(f"{self._kind} [{option}] {self._mirror.security} {suite}-security main\n")
         _write(f"{home}/sources.list", "".join(entries))
         _write(f"{home}/status", "")
         # The host's apt.conf.d may hold hooks that clean the host's own cache: only its network options
@@ -170,9 +207,11 @@ class Archive:
         )
 
 
-def open_archive(suites: Sequence[str], architecture: str, *, progress: Progress) -> Archive:
+def open_archive(
+    suites: Sequence[str], architecture: str, *, progress: Progress, sources: bool = False
+) -> Archive:
     """The archive at `$LKM_LAB_MIRROR`, or where the machine's own apt sources point."""
-    return Archive(find_mirror(Root.live()), suites, architecture, progress)
+    return Archive(find_mirror(Root.live()), suites, architecture, progress, sources=sources)
 
 
 def newest(packages: Iterable[Package]) -> Package | None:

@@ -58,7 +58,27 @@ class LocalMirror:
             f"SHA256:\n {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-amd64/Packages\n"
         )
 
-    def open(self, suites: list[str], architecture: str, *, progress: Progress) -> Archive:
+    def add_source(self, suite: str, name: str, upstream: bytes) -> None:
+        """Make a source package, with nothing but its upstream tarball, the only one of a suite."""
+        index = self.top / "dists" / suite / "main/source"
+        index.mkdir(parents=True, exist_ok=True)
+        files = {f"{name}_1.orig.tar.xz": upstream, f"{name}_1.dsc": b"x"}
+        rows = []
+        for path, data in files.items():
+            (self.top / path).write_bytes(data)
+            rows.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {path}\n")
+        sources = (
+            f"Package: {name}\nBinary: {name}\nVersion: 1\nDirectory: .\nChecksums-Sha256:\n{''.join(rows)}"
+        )
+        (index / "Sources").write_text(sources)
+        (self.top / "dists" / suite / "Release").write_text(
+            f"Suite: {suite}\nCodename: {suite}\nComponents: main\nArchitectures: amd64\n"
+            f"SHA256:\n {hashlib.sha256(sources.encode()).hexdigest()} {len(sources)} main/source/Sources\n"
+        )
+
+    def open(
+        self, suites: list[str], architecture: str, *, progress: Progress, sources: bool = False
+    ) -> Archive:
         """As `lkm.lab.archive.open_archive`."""
         where = Mirror(f"file://{self.top}", f"file://{self.top}-security", trusted=True)
-        return Archive(where, suites, architecture, progress)
+        return Archive(where, suites, architecture, progress, sources=sources)

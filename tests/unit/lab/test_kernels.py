@@ -70,6 +70,22 @@ def test_a_package_that_is_not_what_the_index_says_is_refused(mirror: LocalMirro
         archive.fetch(best)
 
 
+def test_the_upstream_tarball_of_a_source_package_is_fetched_once_and_verified(mirror: LocalMirror) -> None:
+    mirror.add_source("trixie", "tool", b"upstream")
+    said: list[str] = []
+    archive = mirror.open(["trixie"], "amd64", progress=said.append, sources=True)
+    path = archive.fetch_upstream("tool")
+    assert path.endswith("/tool_1.orig.tar.xz")
+    assert Path(path).read_bytes() == b"upstream"
+    said.clear()
+    assert archive.fetch_upstream("tool") == path
+    assert said == []
+    Path(path).write_bytes(b"upstreax")  # what is damaged in the cache is fetched again, and verified again
+    (mirror.top / "tool_1.orig.tar.xz").write_bytes(b"upstreaM")
+    with pytest.raises(LabError, match="apt-get failed"):
+        archive.fetch_upstream("tool")
+
+
 def test_a_mirror_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LKM_LAB_MIRROR", f"file://{tmp_path}/none")
     with pytest.raises(LabError, match="mirror") as caught:
