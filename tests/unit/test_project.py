@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import lkm
+from lkm.cli.kmod.main import TOOLS
 from lkm.cli.main import COMMANDS, EXIT_CODES, run
 from lkm.diagnosis.findings import Certainty, FindingCode, Verdict
 from lkm.errors import KernelCallError, LabError, LkmError, NeedsRoot, ParseError, Refused, UsageError
@@ -94,7 +95,7 @@ def test_every_action_of_the_lab_has_its_help(action: str, capsys: pytest.Captur
 def test_the_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     overview = capsys.readouterr().out
-    assert all(re.search(rf"^  {command}  ", overview, re.MULTILINE) for command in COMMANDS)
+    assert all(re.search(rf"^  {name} +\S", overview, re.MULTILINE) for name in [*COMMANDS, *TOOLS])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,31 @@ def test_the_manual_documents_no_option_that_is_not_there(command: str) -> None:
 
 @pytest.mark.parametrize("name", [*DOCUMENTS, "src/lkm/lab/faults/README.md"])
 def test_documents_name_only_commands_that_are_there(name: str) -> None:
-    assert set(re.findall(r"`lkm ([a-z]+)", text_of(name))) <= set(COMMANDS)
+    assert set(re.findall(r"`lkm ([a-z-]+)", text_of(name))) <= {*COMMANDS, *TOOLS}
+
+
+def options_of_tool(tool: str) -> set[str]:
+    """Its long options, without those that all classic tools have."""
+    module = import_module(TOOLS[tool][0])
+    return {f"--{name.rstrip('=')}" for name in {**module.LONG, **module.OWN}} - {
+        "--syslog", "--verbose", "--version", "--help",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_document_on_the_classic_tools_has_each_with_its_options(tool: str) -> None:
+    text = section(text_of("docs/classic.md"), f"## {tool}")
+    assert text, f"docs/classic.md has no section on {tool}"
+    assert {option for option in options_of_tool(tool) if option not in text} == set()
+    assert set(re.findall(r"`(--[a-z-]+)", text)) <= options_of_tool(tool)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_man_page_has_every_classic_tool_with_the_options_that_the_original_lacks(tool: str) -> None:
+    text = man_section(tool)
+    assert text, f"man/lkm.8 has no section on lkm {tool}"
+    own = import_module(TOOLS[tool][0]).OWN
+    assert {name for name in own if name != "json" and f"--{name.rstrip('=')}" not in text} == set()
 
 
 def strings_of(path: Path) -> Iterator[str]:
@@ -156,7 +181,7 @@ def test_a_message_names_only_commands_and_options_that_are_there(path: Path) ->
     """A remedy that cannot be typed is none."""
     for text in strings_of(path):
         for command, rest in re.findall(r"\blkm ([a-z]+)((?: (?:--[a-z-]+|[a-z]+|[A-Z]+))*)", text):
-            if command in PROSE:
+            if command in PROSE or command in TOOLS:
                 continue
             assert command in COMMANDS, text
             assert set(re.findall(r"--[a-z][a-z-]+", rest)) <= options_of(command), text
@@ -229,6 +254,9 @@ def test_the_manual_names_every_schema() -> None:
     modules = [import_module(command.module) for command in COMMANDS.values()]
     schemas = {getattr(module, "SCHEMA", "") for module in modules} - {""}
     assert schemas
+    classic = text_of("docs/classic.md")
+    own = {getattr(import_module(module), "SCHEMA", "") for module, _summary in TOOLS.values()} - {""}
+    assert {schema for schema in own if f"`{schema}`" not in classic} == set()
     assert {schema for schema in schemas if f"`{schema}`" not in manual} == set()
 
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from lkm.cli.kmod.main import TOOLS
+from lkm.cli.kmod.main import run as run_tool
 from lkm.errors import LkmError
 
 __all__ = ["COMMANDS", "Command", "run"]
@@ -75,6 +77,8 @@ def _dispatch(argv: list[str]) -> int:
 
         print(f"lkm {__version__}")
         return 0
+    if argv[0] in TOOLS:
+        return run_tool(argv[0], argv[1:])
     command = COMMANDS.get(argv[0])
     if command is None:
         print(f"lkm: no command {argv[0]!r}; lkm --help lists them", file=sys.stderr)
@@ -109,6 +113,15 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    rows = "".join(f"  {name:<{width}}  {command.summary}\n" for name, command in COMMANDS.items())
-    return f"usage: lkm COMMAND …   (lkm COMMAND --help says more)\n\ncommands:\n{rows}\n{EXIT_CODES}"
+    commands = {name: command.summary for name, command in COMMANDS.items()}
+    tools = {name: summary for name, (_module, summary) in TOOLS.items()}
+    return (
+        "usage: lkm COMMAND …   (lkm COMMAND --help says more)\n\n"
+        f"commands:\n{_rows(commands)}\nclassic tools, with the exit codes of the original ones (0 and 1):\n"
+        f"{_rows(tools)}\n{EXIT_CODES}"
+    )
+
+
+def _rows(summaries: dict[str, str]) -> str:
+    width = max(map(len, [*COMMANDS, *TOOLS]))
+    return "".join(f"  {name:<{width}}  {summary}\n" for name, summary in summaries.items())

@@ -19,18 +19,15 @@ from lkm.formats.compression import (
     truncated,
 )
 
-__all__ = ["BACK_ENDS", "decompress_chunks"]
+__all__ = ["BACK_ENDS", "decompress_chunks", "is_available"]
 
 _OUTPUT = 1 << 17
 
 
 def decompress_chunks(data: bytes, name: str) -> Iterator[bytes]:
     """The content of one or more zstd frames, in pieces. Raises `CompressionError`."""
-    for load in BACK_ENDS:
-        try:
-            back_end = load()
-        except (ImportError, OSError, AttributeError):
-            continue
+    back_end = _find_back_end()
+    if back_end is not None:
         return back_end(data, name)
     raise CompressionError(
         f"{name}: zstd needs Python 3.14, the zstandard package or libzstd",
@@ -38,7 +35,22 @@ def decompress_chunks(data: bytes, name: str) -> Iterator[bytes]:
     )
 
 
+def is_available() -> bool:
+    """Whether anything here can decompress zstd."""
+    return _find_back_end() is not None
+
+
 _BackEnd = Callable[[bytes, str], Iterator[bytes]]
+
+
+def _find_back_end() -> _BackEnd | None:
+    for load in BACK_ENDS:
+        try:
+            back_end = load()
+        except (ImportError, OSError, AttributeError):
+            continue
+        return back_end
+    return None
 
 
 def _load_standard() -> _BackEnd:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The classic tools: lsmod, insmod, rmmod, modinfo, modprobe, depmod, kmod; one file a tool."""
