@@ -14,6 +14,7 @@
     │   ├── VmcoreinfoError       what the kernel tells of itself in /proc/kcore
     │   ├── BtfError              BTF
     │   │   └── BtfLookupError (LookupError)  a type or member that this kernel does not have
+    │   ├── ModuleIndexError      a binary index of kmod's, such as modules.dep.bin
     │   ├── ProcModulesError      a line of /proc/modules
     │   ├── StackError            a line of /proc/PID/stack
     │   └── KmsgError             a record of /dev/kmsg
