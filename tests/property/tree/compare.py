@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""Run both sides on one machine, and say where they differ."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+from tests.machine.fake import Answer, Machine
+
+FULL = os.environ.get("LKM_EXAMPLES", "")
+"""How many examples instead of the few of an ordinary run."""
+
+
+def examples(few: int) -> settings:
+    """The settings of a test that asks two tools an example."""
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    return settings(max_examples=int(FULL or few), deadline=None, suppress_health_check=checks)
+
+
+@contextlib.contextmanager
+def a_machine() -> Iterator[Machine]:
+    """A made-up machine, empty."""
+    top = tempfile.mkdtemp(prefix="lkm-machine-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    try:
+        yield Machine(Path(top))
+    finally:
+        shutil.rmtree(top)
+
+
+def check_same(machine: Machine, *argv: str, **variables: str) -> Answer:
+    """Both say and do the same; what kmod did."""
+    expected = machine.kmod(*argv, **variables)
+    found = machine.lkm(*argv, **variables)
+    assert found == expected, "\n".join((" ".join(argv), f"kmod: {expected}", f"lkm:  {found}"))
+    return expected
