@@ -193,6 +193,12 @@ class Elf:
             shstrndx,
         ) = self._layout.header.unpack_from(data)
         self.sections = self._read_sections(shoff, shentsize, shnum, shstrndx)
+        self._headers = (shoff, shentsize)
+
+    def flags_place(self, section: Section) -> tuple[int, int]:
+        """Where a section's flags stand in the file: offset and bytes (`sh_flags` of its header)."""
+        offset, size = self._headers
+        return offset + section.number * size + 8, self.bits // 8
 
     @property
     def machine_name(self) -> str:

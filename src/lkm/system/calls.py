@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
 """init_module(2), finit_module(2), delete_module(2): each in a child with a deadline, its errno as a value.
 
-libc has no wrappers for them, so they go through its `syscall()`. Numbers: arch/x86/entry/syscalls/
-syscall_64.tbl and include/uapi/asm-generic/unistd.h, the same in 5.10 and 7.x.
+What is itself such a child and has nothing to go on with, as the classic tools, calls by
+`lkm.system.direct_calls`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from typing import Callable, NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from lkm.errors import KernelCallError, NoLoadableModules
 from lkm.system.child import run_in_child
+from lkm.system.direct_calls import prepare_call, syscall_numbers
 
 __all__ = [
     "O_NONBLOCK",
@@ -25,10 +25,6 @@ __all__ = [
 
 O_NONBLOCK = os.O_NONBLOCK
 
-_NUMBERS = {
-    "x86_64": {"init_module": 175, "finit_module": 313, "delete_module": 176},
-    "aarch64": {"init_module": 105, "finit_module": 273, "delete_module": 106},
-}
 _ENOSYS = 38
 
 
@@ -49,20 +45,6 @@ class CallResult(NamedTuple):
     def ok(self) -> bool:
         """Whether the call returned, and with success."""
         return not self.errno and self.signal is None and not self.timed_out
-
-
-def syscall_numbers(machine: str = "") -> dict[str, int]:
-    """Numbers of the three calls by name, on `machine` (`uname -m`; by default this one).
-
-    KernelCallError if lkm does not know them: any machine but x86_64 and aarch64.
-    """
-    machine = machine or os.uname().machine
-    try:
-        return _NUMBERS[machine]
-    except KeyError:
-        raise KernelCallError(
-            f"system call numbers of {machine} are not known", remedy="x86_64 and aarch64 are supported"
-        ) from None
 
 
 def init_module(image: bytes, params: str = "", *, seconds: float, kill: bool = True) -> CallResult:
@@ -96,7 +78,7 @@ def _call(
     kill: bool,
     keep: tuple[int, ...] = (),
 ) -> CallResult:
-    call = _system_call(syscall_numbers()[name], arguments)
+    call = prepare_call(name, arguments)
     label = "lkm-" + name.split("_", maxsplit=1)[0]
     result = run_in_child(call, seconds=seconds, name=label, kill=kill, keep=keep)
     if result.timed_out or result.signal is not None:
@@ -107,23 +89,6 @@ def _call(
     if errno == _ENOSYS:
         _explain_enosys(name)
     return CallResult(errno=errno, pid=result.pid)
-
-
-def _system_call(number: int, arguments: tuple[Union[int, bytes], ...]) -> Callable[[], int]:
-    import ctypes
-
-    if sys.maxsize < 1 << 32:
-        raise KernelCallError("this is a 32-bit Python, whose system calls have other numbers")
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    passed = [
-        ctypes.c_char_p(item) if isinstance(item, bytes) else ctypes.c_ulong(item) for item in arguments
-    ]
-
-    def call() -> int:
-        return ctypes.get_errno() if libc.syscall(ctypes.c_long(number), *passed) < 0 else 0
-
-    return call
 
 
 def _explain_enosys(name: str) -> None:
