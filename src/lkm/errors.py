@@ -19,6 +19,8 @@
     │   ├── StackError            a line of /proc/PID/stack
     │   └── KmsgError             a record of /dev/kmsg
     ├── ElfWriteError (ValueError)  an ELF file that cannot be made as it was asked for      (exit 1)
+    ├── IndexWriteError (ValueError)  keys or values that an index file cannot hold          (exit 1)
+    ├── DepmodError               the files that depmod makes cannot be made                 (exit 1)
     ├── KernelCallError (OSError) a system call failed, was killed or did not return         (exit 1)
     │   └── NoLoadableModules     the kernel was built without them
     ├── Busy                      another lkm is at work on this kernel                      (exit 1)

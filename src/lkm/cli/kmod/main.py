@@ -22,6 +22,7 @@ __all__ = ["TOOLS", "run", "tool_of"]
 # The name: its module, and its line in `lkm --help`. A plain tuple: typing alone costs 3 ms at start.
 TOOLS = {
     "lsmod": ("lkm.cli.kmod.lsmod", "what is loaded, as lsmod prints it"),
+    "depmod": ("lkm.cli.kmod.depmod", "make modules.dep and its like"),
     "kmod": ("lkm.cli.kmod.kmod", "kmod list, static-nodes, help"),
 }
 

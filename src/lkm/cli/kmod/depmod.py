@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""depmod: modules.dep and its like, from the modules themselves."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from lkm.cli.kmod import log
+from lkm.cli.kmod.common import print_version
+from lkm.cli.kmod.options import Arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lkm.tree.depmod.request import DepmodRequest
+
+__all__ = ["HELP", "LONG", "OWN", "SCHEMA", "SHORT", "run"]
+
+SCHEMA = "lkm.depmod/1"
+
+SHORT = "aAb:m:o:C:E:F:evnP:wVh"
+LONG = {
+    "all": "a", "quick": "A", "basedir=": "b", "moduledir=": "m", "outdir=": "o", "config=": "C", "symvers=": "E",
+    "filesyms=": "F", "errsyms": "e", "verbose": "v", "show": "n", "dry-run": "n", "symbol-prefix=": "P",
+    "warn": "w", "version": "V", "help": "h",
+}  # fmt: skip
+OWN = {"jobs=": "jobs", "json": "json"}
+
+HELP = """\
+Usage:
+	%s -[aA] [options] [forced_version]
+
+If no arguments (except options) are given, "depmod -a" is assumed
+
+depmod will output a dependency list suitable for the modprobe utility.
+
+Options:
+	-a, --all            Probe all modules
+	-A, --quick          Only does the work if there's a new module
+	-e, --errsyms        Report not supplied symbols
+	-n, --show           Write the dependency file on stdout only
+	    --dry-run        The same
+	-P, --symbol-prefix  Architecture symbol prefix
+	-C, --config=PATH    Read configuration from PATH
+	-v, --verbose        Enable verbose mode
+	-w, --warn           Warn on duplicates
+	-V, --version        show version
+	-h, --help           show this help
+
+The following options are useful for people managing distributions:
+	-b, --basedir=DIR    Root path (default: /).
+	-m, --moduledir=DIR  Module directory (default: /lib/modules).
+	-o, --outdir=DIR     Output root path (default: same as <basedir>).
+	-F, --filesyms=FILE  Use the file instead of the
+	                     current kernel symbols.
+	-E, --symvers=FILE   Use Module.symvers file to check
+	                     symbol versions.
+	    --jobs=N         read with N processes (default: a processor each)
+	    --json           tell what was done, schema lkm.depmod/1
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Make the files. 1: they could not be made, or the command line is wrong."""
+    request = _read_arguments(argv)
+    if isinstance(request, int):
+        return request
+    import gc
+
+    from lkm.tree.depmod.run import DepmodError, run_depmod
+
+    gc.disable()  # a tenth of the time: there are no cycles to find, and the process ends
+    try:
+        done = run_depmod(request, _report, _write)
+    except DepmodError as error:
+        return log.fatal(error.message)
+    if request.json:
+        import json
+
+        log.write(json.dumps({"schema": SCHEMA, **done}, indent=1) + "\n")
+    return 0
+
+
+def _report(level: str, text: str) -> None:
+    {"ERROR": log.error, "WARNING": log.warning, "INFO": log.info, "DEBUG": log.debug}[level](text)
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+
+
+def _read_arguments(argv: list[str]) -> DepmodRequest | int:
+    """The request, or the exit code if that is the answer."""
+    arguments = Arguments(argv, SHORT, LONG, OWN)
+    values: dict[str, str] = {}
+    configs, verbose = [], 0
+    for key, value in arguments:
+        if key == "h":
+            log.write(HELP % log.program())
+            return 0
+        if key == "V":
+            print_version()
+            return 0
+        if key == "P" and len(value) != 1:
+            return log.fatal("-P only takes a single char")
+        if key == "jobs" and not value.isdecimal():
+            return log.fatal(f"--jobs={value}: not a number")
+        if key == "C":
+            configs.append(value)
+        elif key == "v":
+            verbose += 1
+        values[key] = value
+    log.open_log(level=log.WARNING + verbose)
+    release, files = os.uname().release, arguments.operands
+    if files:
+        release = files.pop(0)
+        if not _is_version(release):
+            log.error(f"Bad version passed {release}")
+            return 1
+    return _request(values, release, files, configs, verbose=bool(verbose))
+
+
+def _request(
+    values: dict[str, str], release: str, files: list[str], configs: list[str], *, verbose: bool
+) -> DepmodRequest:
+    from lkm.tree.depmod.request import DepmodRequest
+
+    return DepmodRequest(
+        release,
+        root=_absolute(values.get("b", "")),
+        output=_absolute(values.get("o", "")),
+        module_directory=values.get("m", "lib/modules"),
+        configs=configs,
+        files=() if "a" in values or "A" in values else files,
+        quick="A" in values,
+        show="n" in values,
+        verbose=verbose,
+        warn="w" in values,
+        errors="e" in values,
+        prefix=values.get("P", ""),
+        system_map=values.get("F", ""),
+        symvers=values.get("E", ""),
+        processes=int(values.get("jobs", "0")),
+        json="json" in values,
+    )
+
+
+def _absolute(path: str) -> str:
+    return os.path.join(os.getcwd(), path) if path else ""
+
+
+def _is_version(text: str) -> bool:
+    """Whether sscanf(3) finds "%u.%u" at the beginning."""
+    major, dot, rest = text.partition(".")
+    return bool(dot) and major.isdigit() and rest[:1].isdigit()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""All modules read, on all processors: each process takes a share, and gives back one block of bytes.
+
+Processes and not threads: Python's threads gain nothing for uncompressed files, and as much as processes for
+xz alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from lkm.tree.depmod.elf import BadModule, Facts, Read, parse_facts
+from lkm.tree.depmod.store import Outcome, StoreError, pack_outcomes, unpack_outcomes
+
+__all__ = ["processors", "read_module", "read_modules", "with_module"]
+
+NOTHING: Facts = (b"", b"", b"", b"", b"")
+
+_MAGIC = 6  # bytes that tell how a file is compressed; kmod takes none that is shorter
+_MIN_SHARE = 64  # modules for which it pays to start a process
+_MAX_PROCESSES = 16
+_MAX_SIZE = 1 << 30  # bytes that a module may decompress to
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Result = TypeVar("_Result")
+
+
+def with_module(path: bytes, parse: Callable[[Read, int], _Result]) -> _Result:
+    """What `parse(read, size)` makes of a module file, uncompressed. Raises `BadModule` and OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(file).st_size
+        if size < _MAGIC:
+            raise BadModule(errno.EINVAL)
+        if os.pread(file, 4, 0) == b"\x7fELF":
+            return parse(lambda offset, count: os.pread(file, count, offset), size)
+        plain = _decompress(os.pread(file, size, 0))
+    finally:
+        os.close(file)
+    return parse(lambda offset, count: plain[offset : offset + count], len(plain))
+
+
+def read_module(path: bytes) -> Outcome:
+    """What a module file says, and 0 or the errno with which it cannot be read."""
+    try:
+        return with_module(path, parse_facts)
+    except BadModule as bad:
+        return NOTHING, bad.code
+    except OSError as error:
+        return NOTHING, error.errno or errno.EIO
+
+
+def _decompress(data: bytes) -> bytes:
+    from lkm.formats.compression import Compression, CompressionError, compression_of, decompress
+
+    if compression_of(data) is Compression.NONE:
+        raise BadModule(errno.ENOEXEC)
+    try:
+        return decompress(data, limit=_MAX_SIZE)
+    except CompressionError as error:
+        raise BadModule(errno.EINVAL) from error
+
+
+def read_modules(paths: Sequence[bytes], sizes: Sequence[int], processes: int) -> list[Outcome]:
+    """The outcome of each path. `sizes`, of the files, serve to make the shares equal."""
+    processes = max(1, min(processes, _MAX_PROCESSES, len(paths) // _MIN_SHARE))
+    if processes == 1:
+        return [read_module(path) for path in paths]
+    by_size = sorted(range(len(paths)), key=sizes.__getitem__, reverse=True)
+    shares = [by_size[start::processes] for start in range(processes)]
+    children = [_start([paths[number] for number in share]) for share in shares[1:]]
+    found: list[Outcome] = [(NOTHING, 0)] * len(paths)
+    for number in shares[0]:
+        found[number] = read_module(paths[number])
+    for share, child in zip(shares[1:], children):
+        outcomes = _finish(child, len(share))
+        if outcomes is None:  # it was killed: what it was to do is done here
+            outcomes = [read_module(paths[number]) for number in share]
+        for number, outcome in zip(share, outcomes):
+            found[number] = outcome
+    return found
+
+
+def _start(paths: list[bytes]) -> tuple[int, int]:
+    """A process that reads these: its id, and the file that it leaves its block in."""
+    file = os.memfd_create("lkm-depmod")
+    child = os.fork()
+    if child:
+        return child, file
+    code = 1
+    try:
+        block = memoryview(pack_outcomes([read_module(path) for path in paths]))
+        while block:
+            block = block[os.write(file, block) :]
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _finish(child: tuple[int, int], count: int) -> list[Outcome] | None:
+    process, file = child
+    try:
+        _, status = os.waitpid(process, 0)
+        if status:
+            return None
+        size = os.fstat(file).st_size
+        outcomes = unpack_outcomes(os.pread(file, size, 0))
+        return outcomes if len(outcomes) == count else None
+    except (OSError, StoreError):
+        return None
+    finally:
+        os.close(file)
