@@ -7,6 +7,8 @@
     │   ├── ElfError              an ELF file
     │   ├── ModuleError           a module file, or one of another architecture
     │   ├── CompressionError      a gzip, xz or zstd stream, or one that unpacks to too much
+    │   ├── KernelImageError      a kernel's image, as it lies in /boot
+    │   ├── ImageSymbolsError     the symbols in such an image
     │   ├── SignatureError        the signature at a module's end
     │   ├── ModInfoError          .modinfo
     │   ├── ModVersionsError      __versions and its extended form

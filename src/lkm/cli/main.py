@@ -36,6 +36,7 @@ COMMANDS = {
     "heal": Command("lkm.cli.heal", "repair what a load that died left in the kernel's table of loads"),
     "quarantine": Command("lkm.cli.quarantine", "release a stuck module's name and keep its memory"),
     "snapshot": Command("lkm.cli.snapshot", "record what a diagnosis needs, to be read elsewhere"),
+    "initcalls": Command("lkm.cli.initcalls", "what is built in and called at boot; when each ran"),
     "lab": Command("lkm.cli.lab", "disposable virtual machines with real kernels"),
 }
 

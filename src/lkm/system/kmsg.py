@@ -10,10 +10,11 @@ import errno
 import os
 from typing import Callable, NamedTuple, Optional, final
 
+from lkm.errors import LkmError, NeedsRoot
 from lkm.formats.kmsg import parse_kmsg_record
 from lkm.root import Root
 
-__all__ = ["KmsgLine", "KmsgTail", "drain", "hidden_from_console"]
+__all__ = ["KmsgLine", "KmsgTail", "drain", "hidden_from_console", "read_all"]
 
 _RECORD = 1 << 16
 """Room for one record; the kernel returns EINVAL where it does not fit (at most 8 KiB up to 6.x)."""
@@ -68,6 +69,27 @@ class KmsgTail:
         lines, note = drain(lambda: os.read(handle, _RECORD))
         self.note = note or self.note
         return lines
+
+
+def read_all(root: Root) -> tuple[tuple[KmsgLine, ...], str]:
+    """Everything that the kernel's buffer still holds, oldest first, and a note on what it does not.
+
+    Never waits. NeedsRoot where dmesg_restrict forbids it, LkmError where there is no /dev/kmsg.
+    """
+    path = root.join("/dev/kmsg")
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise NeedsRoot(f"/dev/kmsg: {error.strerror}", remedy="run it as root") from error
+    except OSError as error:
+        raise LkmError(f"/dev/kmsg: {error.strerror}") from error
+    try:
+        lines, note = drain(lambda: os.read(handle, _RECORD))
+    finally:
+        os.close(handle)
+    if not note and lines and lines[0].seq:
+        note = f"the kernel's first {lines[0].seq} messages were overwritten: boot with log_buf_len=16M"
+    return lines, note
 
 
 def drain(read: Callable[[], bytes]) -> tuple[tuple[KmsgLine, ...], str]:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Where a kernel's initcalls are read: /proc/kallsyms of the running one, or an image in /boot."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lkm.boot.builtin import read_builtins
+from lkm.boot.image import initcalls_of_image
+from lkm.boot.initcall import Initcall, Level
+from lkm.boot.modules_of import with_modules
+from lkm.boot.symbols import BootSymbol, initcalls_of_symbols
+from lkm.errors import LkmError, NeedsRoot
+from lkm.formats.kernel_image import parse_kernel_image
+from lkm.root import Root
+from lkm.system.files import read_bytes
+
+__all__ = ["InitcallTable", "image_paths", "read_image_initcalls", "read_initcalls"]
+
+IMAGE_LIMIT = 1 << 28
+_BANNER = re.compile(rb"Linux version (\d\S*) \(")
+"""`linux_banner` (init/version.c): the release."""
+
+
+class InitcallTable(NamedTuple):
+    """A kernel's initcalls. `source` is the file that they come from, `note` what is missing, or ""."""
+
+    release: str
+    source: str
+    initcalls: tuple[Initcall, ...]
+    note: str = ""
+
+
+def read_initcalls(root: Root, *, running: bool = True) -> InitcallTable:
+    """The initcalls of the kernel `root.release`, by /proc/kallsyms if it is the one that is `running`.
+
+    /proc/kallsyms needs no root for them: it hides addresses and keeps their order. A kernel without
+    CONFIG_KALLSYMS_ALL has none in it; then its image says them. LkmError where neither does.
+    """
+    if running:
+        data = read_bytes(root.join("/proc/kallsyms"))
+        calls = initcalls_of_symbols(_symbols(data or b""))
+        if any(call.level is Level.EARLY for call in calls):
+            note = "" if any(call.entry for call in calls) else "addresses are hidden: root would see them"
+            return _complete(root, "/proc/kallsyms", calls, note)
+    for path in image_paths(root):
+        if os.path.exists(path):
+            return read_image_initcalls(root, path)
+    why = "has no variables (CONFIG_KALLSYMS_ALL)" if running else "is of another kernel"
+    raise LkmError(
+        f"no initcalls of {root.release}: /proc/kallsyms {why}, and there is no image {image_paths(root)[0]}",
+        remedy="--image FILE names one",
+    )
+
+
+def read_image_initcalls(root: Root, path: str) -> InitcallTable:
+    """The initcalls of the image `path`; modules that it does not name, by the tree of its release."""
+    data = read_bytes(path, IMAGE_LIMIT)
+    if data is None:
+        kind = NeedsRoot if os.path.exists(path) and not os.access(path, os.R_OK) else LkmError
+        raise kind(f"{path} cannot be read", remedy="run it as root" if kind is NeedsRoot else "")
+    image = parse_kernel_image(data, name=path)
+    calls = initcalls_of_image(image)
+    banner = _BANNER.search(image.data)
+    if banner:
+        root = root._replace(release=banner[1].decode("ascii", "replace"))
+    note = ""
+    if any(call.sync is None for call in calls):
+        note = "its symbols are functions only: which initcalls are synchronous, and security modules, are not told"
+    return _complete(root, path, calls, note)
+
+
+def image_paths(root: Root) -> tuple[str, ...]:
+    """Where distributions put the image of `root.release`, the most usual first."""
+    release = root.release
+    return (
+        root.join(f"/boot/vmlinuz-{release}"),
+        os.path.join(root.modules_dir, "vmlinuz"),
+        root.join(f"/usr/lib/modules/{release}/vmlinuz"),
+        root.join(f"/boot/vmlinux-{release}"),
+        root.join(f"/boot/Image-{release}"),
+    )
+
+
+def _complete(root: Root, source: str, calls: list[Initcall], note: str) -> InitcallTable:
+    if any(not call.module for call in calls):
+        names = [builtin.name for builtin in read_builtins(root).values() if builtin.path]
+        calls = with_modules(calls, names)
+    return InitcallTable(root.release, source, tuple(calls), note)
+
+
+def _symbols(data: bytes) -> Iterator[BootSymbol]:
+    """The kernel's own symbols in /proc/kallsyms; what follows the first of a module is not its own."""
+    for line in data.splitlines():
+        parts = line.split()
+        if len(parts) > 3:
+            return
+        if len(parts) == 3:
+            yield BootSymbol(
+                int(parts[0], 16), parts[1].decode("ascii", "replace"), parts[2].decode("utf-8", "replace")
+            )

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""A boot's timeline: its messages, laid on the table of initcalls.
+
+All times are in seconds since boot, by the clock of the messages; `usecs` is what the kernel measured itself.
+Before the clock of the processor is trusted, both may stand still or go in ticks: what took 0 µs by the one is
+taken from the other.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional
+
+from lkm.boot.initcall import FIRST_OF_TABLE, Initcall, Level
+from lkm.boot.messages import Call, Event, Probe, Return, Said
+
+__all__ = ["Outcome", "ProbeRun", "Run", "Timeline", "Totals", "make_timeline", "total"]
+
+EPROBE_DEFER = 517
+
+
+class Outcome(enum.Enum):
+    """What became of a call."""
+
+    OK = "ok"
+    ABSENT = "no-device"
+    """-ENODEV: a built-in driver whose hardware is not here; harmless."""
+    FAILED = "failed"
+    DEFERRED = "deferred"
+    """-EPROBE_DEFER: something that it needs is not there yet."""
+    ODD = "odd"
+    """A positive number, which is no result for an initcall."""
+    UNFINISHED = "unfinished"
+    """It has not returned in these messages."""
+
+
+class Run(NamedTuple):
+    """One call of a function. `kind`: `initcall`, `module` (the init of a loadable one), `async`.
+
+    `initcall` is its row of the table, None where it has none; `usecs` how long it took, None without an end.
+    """
+
+    function: str
+    module: str
+    kind: str
+    pid: int
+    start: float
+    end: Optional[float]
+    usecs: Optional[int]
+    result: Optional[int]
+    outcome: Outcome
+    warnings: tuple[str, ...] = ()
+    initcall: Optional[Initcall] = None
+
+
+class ProbeRun(NamedTuple):
+    """A driver's probe of a device; `within` is the function of the initcall in whose time it ended, or ""."""
+
+    device: str
+    driver: str
+    start: float
+    end: float
+    usecs: int
+    result: int
+    outcome: Outcome
+    within: str
+
+
+class Timeline(NamedTuple):
+    """`unmatched`: initcalls that ran and are not in the table; `disordered`: that ran before one which stands
+    before them; `uncalled`: that are in the table and did not run; `blacklisted`: left out by initcall_blacklist=.
+    `init_at` is when the first program started, None if these messages do not say so."""
+
+    release: str
+    runs: tuple[Run, ...]
+    probes: tuple[ProbeRun, ...]
+    init: str
+    init_at: Optional[float]
+    unmatched: tuple[str, ...]
+    disordered: tuple[str, ...]
+    uncalled: tuple[str, ...]
+    blacklisted: tuple[str, ...]
+
+
+def make_timeline(events: Iterable[Event], table: Sequence[Initcall]) -> Timeline:
+    """The timeline of one boot; `table` may be empty, then no call has a level."""
+    maker = _Maker(table)
+    for event in events:
+        maker.take(event)
+    return maker.finish()
+
+
+class _Maker:
+    """Pairs each call with its return, and with the next row of the table that has its function."""
+
+    def __init__(self, table: Sequence[Initcall]) -> None:
+        self._table = [call for call in table if call.level not in {Level.EARLY_SECURITY, Level.SECURITY}]
+        self._rows: dict[str, deque[int]] = {}
+        for number, call in enumerate(self._table):
+            self._rows.setdefault(call.function, deque()).append(number)
+        self._runs: list[Run] = []
+        self._open: dict[tuple[str, str, int], list[int]] = {}
+        self._probes: list[Probe] = []
+        self._said: dict[str, list[Said]] = {}
+        self._last = -1
+        self._disordered: list[str] = []
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Call):
+            self._open.setdefault((event.function, event.module, event.asynchronous), []).append(
+                len(self._runs)
+            )
+            self._runs.append(self._begin(event))
+        elif isinstance(event, Return):
+            waiting = self._open.get((event.function, event.module, event.asynchronous))
+            if waiting:
+                place = waiting.pop()
+                self._runs[place] = _ended(self._runs[place], event)
+        elif isinstance(event, Probe):
+            self._probes.append(event)
+        elif isinstance(event, Said):
+            self._said.setdefault(event.about, []).append(event)
+            if event.about == "warning":
+                self._warn(event)
+
+    def _begin(self, event: Call) -> Run:
+        kind = "async" if event.asynchronous else "module" if event.module else "initcall"
+        row = None
+        if kind == "initcall" and self._rows.get(event.function):
+            number = self._rows[event.function].popleft()
+            if number < self._last:
+                self._disordered.append(event.function)
+            self._last = max(number, self._last)
+            row = self._table[number]
+        module = event.module or (row.module if row else "")
+        return Run(
+            event.function, module, kind, event.pid, event.time, None, None, None, Outcome.UNFINISHED, (), row
+        )
+
+    def _warn(self, event: Said) -> None:
+        """The warning comes after the function has returned, and after the message that says so."""
+        for place in range(len(self._runs) - 1, -1, -1):
+            run = self._runs[place]
+            if run.function == event.function:
+                self._runs[place] = run._replace(warnings=(*run.warnings, event.text))
+                return
+
+    def finish(self) -> Timeline:
+        said = self._said
+        init = said.get("init", [None])[0]
+        left_out = {event.function for event in said.get("blacklisted", [])}
+        remaining = sorted(number for rows in self._rows.values() for number in rows)
+        old_probes = any(probe.result == 1 for probe in self._probes)
+        calls = [run for run in self._runs if run.kind == "initcall"]
+        release = said.get("release", [None])[0]
+        return Timeline(
+            release=release.text if release else "",
+            runs=tuple(self._runs),
+            probes=tuple(_probe_run(probe, calls, old=old_probes) for probe in self._probes),
+            init=init.text if init else "",
+            init_at=init.time if init else None,
+            unmatched=tuple(run.function for run in calls if run.initcall is None) if self._table else (),
+            disordered=tuple(self._disordered),
+            uncalled=tuple(
+                name for number in remaining if (name := self._table[number].function) not in left_out
+            ),
+            blacklisted=tuple(sorted(left_out)),
+        )
+
+
+def _ended(run: Run, event: Return) -> Run:
+    usecs = event.usecs or max(0, round((event.time - run.start) * 1e6))
+    outcome = outcome_of(event.result)
+    return run._replace(end=event.time, usecs=usecs, result=event.result, outcome=outcome)
+
+
+def outcome_of(result: Optional[int]) -> Outcome:
+    """What a function's result means; None is that of an asynchronous one, which has none."""
+    if not result:
+        return Outcome.OK
+    if result > 0:
+        return Outcome.ODD
+    special = {-errno.ENODEV: Outcome.ABSENT, -EPROBE_DEFER: Outcome.DEFERRED}
+    return special.get(result, Outcome.FAILED)
+
+
+def _probe_run(probe: Probe, calls: Sequence[Run], *, old: bool) -> ProbeRun:
+    bound = 1 if old else 0  # really_probe returned 1 for success up to 5.13
+    outcome = Outcome.OK if probe.result == bound else outcome_of(-abs(probe.result) or -errno.ENODEV)
+    within = ""
+    for run in calls:
+        if run.start <= probe.time and (run.end is None or probe.time <= run.end):
+            within = run.function
+    start = max(0.0, probe.time - probe.usecs / 1e6)
+    return ProbeRun(probe.device, probe.driver, start, probe.time, probe.usecs, probe.result, outcome, within)
+
+
+class Totals(NamedTuple):
+    """Sums over a timeline, in microseconds but for the counts.
+
+    `kernel` is from the boot to the first program; `initcalls` what all initcalls took; `outside` the rest of
+    the time between the first call and the last return: what lies between calls, the messages among it.
+    """
+
+    calls: int
+    initcalls: int
+    outside: int
+    kernel: Optional[int]
+    outcomes: dict[str, int]
+    levels: dict[str, int]
+    modules: dict[str, int]
+    probes: int
+    probe_usecs: int
+
+
+def total(timeline: Timeline) -> Totals:
+    """The sums; loadable modules' inits and asynchronous functions run beside the boot and are not in them."""
+    calls = [run for run in timeline.runs if run.kind == "initcall"]
+    outcomes: dict[str, int] = {}
+    levels: dict[str, int] = {}
+    modules: dict[str, int] = {}
+    for run in calls:
+        outcomes[run.outcome.value] = outcomes.get(run.outcome.value, 0) + 1
+        level = run.initcall.level.value if run.initcall else ""
+        levels[level] = levels.get(level, 0) + (run.usecs or 0)
+        if run.module:
+            modules[run.module] = modules.get(run.module, 0) + (run.usecs or 0)
+    took = sum(run.usecs or 0 for run in calls)
+    main = [run for run in calls if not (run.initcall and run.initcall.level in FIRST_OF_TABLE)]
+    span = 0
+    if main:
+        span = round((max(run.end or run.start for run in main) - main[0].start) * 1e6)
+    return Totals(
+        calls=len(calls),
+        initcalls=took,
+        outside=max(0, span - sum(run.usecs or 0 for run in main)),
+        kernel=None if timeline.init_at is None else round(timeline.init_at * 1e6),
+        outcomes=outcomes,
+        levels=levels,
+        modules=modules,
+        probes=len(timeline.probes),
+        probe_usecs=sum(probe.usecs for probe in timeline.probes),
+    )

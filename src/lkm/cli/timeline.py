@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""`lkm initcalls --timeline`: when each initcall ran, what it took and returned; as text, JSON, SVG, HTML."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lkm.boot.compare import Difference, compare
+from lkm.boot.initcall import Initcall
+from lkm.boot.messages import Message, parse_events, parse_log
+from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
+from lkm.cli.boot_source import root_of, source_of
+from lkm.cli.files import read_named_file
+from lkm.cli.render import plain, styled, table, wants_colour
+from lkm.errors import LkmError, UsageError
+
+__all__ = ["configure", "is_wanted", "run"]
+
+SCHEMA = "lkm.timeline/1"
+DMESG = "dmesg"
+REMEDY = "boot with initcall_debug log_buf_len=16M, then dmesg > FILE"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `--timeline`."""
+    group = parser.add_argument_group("timeline")
+    group.add_argument(
+        "--timeline",
+        nargs="?",
+        const=DMESG,
+        metavar="FILE",
+        help="when each ran, by the messages of a boot with initcall_debug: a file, - for standard input, or dmesg",
+    )
+    group.add_argument("--lab", metavar="KERNEL", help="the timeline of a boot in the lab")
+    group.add_argument("--compare", metavar="FILE", help="the messages of an earlier boot: what has changed")
+    group.add_argument("--svg", metavar="FILE", help="write a picture")
+    group.add_argument("--html", metavar="FILE", help="write a page: the picture and all calls")
+    group.add_argument(
+        "--top", type=_count, default=20, metavar="N", help="show the N longest (20; 0: all, in their order)"
+    )
+
+
+def is_wanted(arguments: argparse.Namespace) -> bool:
+    """Whether the timeline is asked for. UsageError for what only goes with it."""
+    if arguments.timeline is not None or arguments.lab:
+        return True
+    for name in ("compare", "svg", "html"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name} goes with --timeline or --lab")
+    return False
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a boot's timeline, write its pictures. 1: an initcall failed or did not return, or none was found."""
+    from lkm.boot.page import render_html
+    from lkm.boot.picture import render_svg
+
+    if arguments.lab:
+        made, note = _of_lab(arguments.lab)
+    else:
+        made, note = _of_messages(_messages(arguments.timeline, arguments), arguments)
+    if not made.runs:
+        raise LkmError("no initcall in these messages", remedy=REMEDY)
+    if note:
+        print(f"lkm: {note}", file=sys.stderr)
+    if arguments.svg:
+        _write(arguments.svg, render_svg(made, count=arguments.top or len(made.runs)))
+    if arguments.html:
+        _write(arguments.html, render_html(made, count=arguments.top or len(made.runs)))
+    earlier = None
+    if arguments.compare:
+        before, _ = _of_messages(_read(arguments.compare), arguments)
+        earlier = compare(before, made)
+    if arguments.json:
+        import json
+
+        print(json.dumps(as_json(made, note, earlier), indent=1))
+    elif earlier is not None:
+        print("\n".join(_render_comparison(earlier, arguments.top)))
+    else:
+        print("\n".join(_render(made, arguments.top, colour=wants_colour(sys.stdout))))
+    return 1 if made.unmatched or any(run.outcome is Outcome.UNFINISHED for run in made.runs) else 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
+
+
+def _of_messages(messages: Sequence[Message], arguments: argparse.Namespace) -> tuple[Timeline, str]:
+    """The timeline of `messages`, with the table of their kernel where that can be read."""
+    bare = make_timeline(parse_events(messages), ())
+    known, note = _table_for(bare.release, arguments)
+    return make_timeline(parse_events(messages), known), note
+
+
+def _table_for(release: str, arguments: argparse.Namespace) -> tuple[Sequence[Initcall], str]:
+    if release and not arguments.image and not arguments.kernel:
+        arguments = argparse.Namespace(**{**vars(arguments), "kernel": release})
+    try:
+        found = source_of(arguments)
+    except LkmError as error:
+        return (), f"calls have no levels: {error}"
+    return found.initcalls, ""
+
+
+def _of_lab(kernel: str) -> tuple[Timeline, str]:
+    """Boots a guest with initcall_debug; the table is that of the image it booted from."""
+    from lkm.boot.source import read_image_initcalls
+    from lkm.lab.vm import Guest
+    from lkm.root import Root
+
+    with Guest.boot(kernel, append="initcall_debug", progress=_progress) as guest:
+        text = guest.run(["busybox", "dmesg", "-r"]).stdout.decode("utf-8", "backslashreplace")
+        found = read_image_initcalls(Root("/", guest.kernel.release), guest.kernel.file("vmlinuz"))
+    return make_timeline(parse_events(parse_log(text)), found.initcalls), ""
+
+
+def _progress(line: str) -> None:
+    print(f"lab: {line}", file=sys.stderr, flush=True)
+
+
+def _messages(source: str, arguments: argparse.Namespace) -> Sequence[Message]:
+    if source != DMESG:
+        return _read(source)
+    from lkm.system.kmsg import read_all
+
+    lines, note = read_all(root_of(arguments))
+    if note:
+        print(f"lkm: {note}", file=sys.stderr)
+    return [Message(line.timestamp, line.text) for line in lines]
+
+
+def _read(path: str) -> Sequence[Message]:
+    if path == "-":
+        return parse_log(sys.stdin.read())
+    return parse_log(read_named_file(path, remedy=REMEDY))
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise LkmError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def as_json(made: Timeline, note: str, earlier: Sequence[Difference] | None) -> dict[str, Any]:
+    """The timeline as the JSON contract has it."""
+    from lkm.values import encode
+
+    return {
+        "schema": SCHEMA,
+        "note": note,
+        "totals": encode(total(made)),
+        **encode(made),
+        "comparison": None if earlier is None else [{**encode(row), "change": row.change} for row in earlier],
+    }
+
+
+def _render(made: Timeline, top: int, *, colour: bool) -> list[str]:
+    runs: Sequence[Run] = made.runs
+    if top:
+        runs = sorted(made.runs, key=lambda run: -(run.usecs or 0))[:top]
+    rows = [
+        (
+            f"{run.start:.6f}",
+            _milliseconds(run.usecs),
+            run.initcall.level_text if run.initcall else run.kind,
+            run.function,
+            run.module or "-",
+            "-" if run.result is None else str(run.result),
+            ", ".join([*([run.outcome.value] if run.outcome is not Outcome.OK else []), *run.warnings]),
+        )
+        for run in runs
+    ]
+    header = ("At (s)", "Took (ms)", "Level", "Function", "Module", "Returned", "")
+    head, *lines = table(rows, header=header, right=(0, 1, 5))
+    return [styled(head, "bold", colour=colour), *lines, "", *_render_totals(made), *_render_troubles(made)]
+
+
+def _milliseconds(usecs: int | None) -> str:
+    return "-" if usecs is None else f"{usecs / 1000:.3f}"
+
+
+def _render_totals(made: Timeline) -> list[str]:
+    sums = total(made)
+    lines = [f"{sums.calls} initcalls took {_milliseconds(sums.initcalls)} ms"]
+    lines[0] += f"; between them {_milliseconds(sums.outside)} ms"
+    if sums.kernel is not None:
+        lines[0] += f"; {made.init} started at {_milliseconds(sums.kernel)} ms"
+    outcomes = ", ".join(f"{count} {name}" for name, count in sums.outcomes.items())
+    lines.append(f"outcomes: {outcomes}")
+    levels = ", ".join(f"{name} {_milliseconds(usecs)}" for name, usecs in sums.levels.items() if name)
+    if levels:
+        lines.append(f"levels (ms): {levels}")
+    if made.probes:
+        longest = max(made.probes, key=lambda probe: probe.usecs)
+        lines.append(
+            f"{sums.probes} probes took {_milliseconds(sums.probe_usecs)} ms; "
+            f"the longest, of {plain(longest.device)}, {_milliseconds(longest.usecs)} ms"
+        )
+    return lines
+
+
+def _render_troubles(made: Timeline) -> list[str]:
+    """What went wrong, whatever `--top` shows."""
+    lines = []
+    for run in made.runs:
+        text = ", ".join(run.warnings)
+        if run.outcome in {Outcome.FAILED, Outcome.DEFERRED}:
+            lines.append(f"{run.outcome.value}: {run.function} returned {run.result}{text and ', ' + text}")
+        elif run.outcome is Outcome.UNFINISHED:
+            lines.append(f"did not return: {run.function}, called at {run.start:.6f}")
+        elif text:
+            lines.append(f"warning: {run.function} returned with {text}")
+    lines += [
+        f"deferred: the probe of {probe.device} returned {probe.result}"
+        for probe in made.probes
+        if probe.outcome is Outcome.DEFERRED
+    ]
+    words = {
+        "not in the table": made.unmatched,
+        "out of order": made.disordered,
+        "in the table and not called": made.uncalled,
+        "blacklisted": made.blacklisted,
+    }
+    lines += [f"{what}: {', '.join(names)}" for what, names in words.items() if names]
+    return [plain(line) for line in lines]
+
+
+def _render_comparison(rows: Sequence[Difference], top: int) -> list[str]:
+    cells = [
+        (
+            f"{row.change / 1000:+.3f}",
+            _milliseconds(row.before),
+            _milliseconds(row.after),
+            row.level or "-",
+            row.function,
+            row.module or "-",
+            _change(row),
+        )
+        for row in (rows[:top] if top else rows)
+    ]
+    header = ("Change (ms)", "Before", "After", "Level", "Function", "Module", "")
+    lines = table(cells, header=header, right=(0, 1, 2))
+    before, after = (sum(getattr(row, name) or 0 for row in rows) for name in ("before", "after"))
+    new = sum(1 for row in rows if row.before is None)
+    gone = sum(1 for row in rows if row.after is None)
+    lines += ["", f"all initcalls: {_milliseconds(before)} ms before, {_milliseconds(after)} ms after"]
+    return [*lines, f"{new} new, {gone} gone"]
+
+
+def _change(row: Difference) -> str:
+    if row.before is None:
+        return "new"
+    if row.after is None:
+        return "gone"
+    if row.result_before != row.result_after:
+        return f"returned {row.result_before}, now {row.result_after}"
+    return ""

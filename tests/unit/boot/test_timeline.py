@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""A boot's messages become a timeline: each call with its row of the table, what went wrong, sums, a picture."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from lkm.boot.compare import compare
+from lkm.boot.initcall import Initcall, Level
+from lkm.boot.messages import parse_events, parse_log
+from lkm.boot.page import render_html
+from lkm.boot.picture import milliseconds, render_svg
+from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
+from tests.boots import LOG, TABLE
+
+
+def timeline_of(log: str = LOG, table: tuple[Initcall, ...] = TABLE) -> Timeline:
+    return make_timeline(parse_events(parse_log(log)), table)
+
+
+def run_of(timeline: Timeline, function: str, number: int = 0) -> Run:
+    return [run for run in timeline.runs if run.function == function][number]
+
+
+def test_each_call_has_its_row_of_the_table() -> None:
+    made = timeline_of()
+    found = [run.initcall.order for run in made.runs if run.initcall]
+    assert found == [1, 1, 2, 3, 4, 5, 6, 7]
+    assert (made.unmatched, made.disordered, made.uncalled) == ((), (), ())
+    assert made.blacklisted == ("left_out",)
+    assert (made.release, made.init, made.init_at) == ("7.3.4-test", "/init", 1.0)
+
+
+def test_of_two_functions_of_one_name_each_has_its_own_row() -> None:
+    made = timeline_of()
+    assert [run_of(made, "xenbus_init", number).module for number in (0, 1)] == [
+        "xenbus", "xenbus_dev_frontend",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("function", "number", "outcome", "usecs"),
+    [
+        ("acpi_init", 0, Outcome.OK, 332000),
+        ("init_real_mode", 0, Outcome.OK, 4000),  # its clock stood still: by the messages' own
+        ("xenbus_init", 0, Outcome.ABSENT, 12),
+        ("xenbus_init", 1, Outcome.DEFERRED, 8),
+        ("esrt_sysfs_init", 0, Outcome.FAILED, 19),
+    ],
+)
+def test_what_became_of_a_call(function: str, number: int, outcome: Outcome, usecs: int) -> None:
+    run = run_of(timeline_of(), function, number)
+    assert (run.outcome, run.usecs) == (outcome, usecs)
+
+
+def test_a_warning_belongs_to_its_function() -> None:
+    made = timeline_of()
+    assert run_of(made, "late_device").warnings == ("preemption imbalance disabled interrupts",)
+    assert [run.function for run in made.runs if run.warnings] == ["late_device"]
+
+
+def test_what_is_no_initcall_is_told_apart() -> None:
+    made = timeline_of()
+    assert {run.kind for run in made.runs} == {"initcall", "module", "async"}
+    module = run_of(made, "virtio_blk_init")
+    assert (module.kind, module.module, module.initcall) == ("module", "virtio_blk", None)
+    later = run_of(made, "probe_later")
+    assert (later.kind, later.pid, later.usecs, later.result) == ("async", 77, 239000, None)
+
+
+def test_probes_are_within_their_initcall() -> None:
+    serial, other = timeline_of().probes
+    assert (serial.device, serial.driver, serial.within) == ("00:02", "serial", "serial8250_init")
+    assert serial.start == pytest.approx(0.700764)
+    assert (serial.outcome, other.outcome) == (Outcome.OK, Outcome.DEFERRED)
+
+
+def test_up_to_5_13_a_probe_that_binds_returns_1() -> None:
+    log = """\
+[    1.970066] probe of 00:04 returned 1 after 4805 usecs
+[    3.372532] probe of PNP0103:00 returned 0 after 886 usecs
+[    3.489730] probe of 00:05 returned -517 after 21 usecs
+"""
+    assert [probe.outcome for probe in timeline_of(log).probes] == [
+        Outcome.OK, Outcome.ABSENT, Outcome.DEFERRED,
+    ]  # fmt: skip
+
+
+def test_a_boot_that_hangs_names_what_it_hangs_in() -> None:
+    made = timeline_of(LOG[: LOG.index("<7>[    0.948764]")])
+    assert [run.function for run in made.runs if run.outcome is Outcome.UNFINISHED] == [
+        "serial8250_init", "probe_later",
+    ]  # fmt: skip
+    assert "did not return" in render_svg(made)
+
+
+def test_what_the_table_does_not_have_and_what_did_not_run() -> None:
+    made = timeline_of(table=(*TABLE[:4], *TABLE[5:], Initcall(Level.LATE, 9, "never")))
+    assert made.unmatched == ("xenbus_init",)
+    assert made.uncalled == ("never",)
+
+
+def test_calls_out_of_order_are_told() -> None:
+    swapped = (TABLE[0], TABLE[3], TABLE[2], *TABLE[4:])
+    assert timeline_of(table=swapped).disordered == ("acpi_init",)
+
+
+def test_without_a_table_there_are_no_levels() -> None:
+    made = timeline_of(table=())
+    assert made.unmatched == made.uncalled == ()
+    assert total(made).levels == {"": total(made).initcalls}
+
+
+def test_the_sums() -> None:
+    sums = total(timeline_of())
+    assert sums.calls == 8
+    assert sums.initcalls == 1000 + 4000 + 332000 + 12 + 249900 + 8 + 500 + 19
+    assert sums.levels["device"] == 249900 + 8 + 500
+    assert sums.modules["8250"] == 249900
+    assert sums.outside == 880030 - (sums.initcalls - 1000)
+    assert (sums.kernel, sums.probes, sums.probe_usecs) == (1000000, 2, 248010)
+    assert sums.outcomes == {"ok": 5, "no-device": 1, "deferred": 1, "failed": 1}
+
+
+FORMS = {
+    "dmesg": "[    1.000000] calling  f+0x0/0x10 @ 1",
+    "dmesg with callers": "[    1.000000][    T1] calling  f+0x0/0x10 @ 1",
+    "raw": "<7>[    1.000000] calling  f+0x0/0x10 @ 1",
+    "journal": "[    1.000000] host kernel: calling  f+0x0/0x10 @ 1",
+    "kmsg": "7,12,1000000,-;calling  f+0x0/0x10 @ 1",
+    "a stub of LTO": "[    1.000000] calling  f @ 1",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_log_in_each_form(form: str) -> None:
+    (run,) = timeline_of(f"noise\n{FORMS[form]}\n;\n7;\n").runs
+    assert (run.function, run.start, run.pid) == ("f", 1.0, 1)
+
+
+def test_a_comparison_has_the_greatest_change_first() -> None:
+    later = LOG.replace("332000 usecs", "32000 usecs").replace("-38 after 19", "0 after 19")
+    later = later.replace("serial8250_init+0x0/0x1f0", "serial_other_init+0x0/0x1f0")
+    rows = compare(timeline_of(), timeline_of(later))
+    assert [(row.function, row.change) for row in rows[:3]] == [
+        ("acpi_init", -300000),
+        ("serial8250_init", -249900),
+        ("serial_other_init", 249900),
+    ]
+    assert (rows[1].after, rows[2].before) == (None, None)
+    (esrt,) = [row for row in rows if row.function == "esrt_sysfs_init"]
+    assert (esrt.result_before, esrt.result_after) == (-38, 0)
+
+
+def test_the_picture_shows_the_longest_and_all_that_failed() -> None:
+    svg = ElementTree.fromstring(render_svg(timeline_of(), count=2))
+    bars = [each for each in svg.iter("{http://www.w3.org/2000/svg}rect") if "run" in each.get("class", "")]
+    assert {each.get("class") for each in bars} == {
+        "run ok", "run failed", "run deferred",
+    }  # fmt: skip
+    assert len(bars) == 5  # the two longest, the failed, the deferred, the one with a warning
+    words = "".join(svg.itertext())
+    assert "virtio_blk_init [virtio_blk]  400 ms" in words
+    assert "acpi_init [acpi]  332 ms" in words
+    assert "serial8250_init" not in words
+    assert "probe of 00:02 by serial: 248 ms, ok" in render_svg(timeline_of(), count=3)
+
+
+def test_bars_lie_where_their_times_are() -> None:
+    svg = ElementTree.fromstring(render_svg(timeline_of(), count=99))
+    bars = {
+        title.text.split()[0]: bar
+        for bar in svg.iter("{http://www.w3.org/2000/svg}rect")
+        if (title := bar.find("{http://www.w3.org/2000/svg}title")) is not None and title.text
+    }
+    pixels = (1200 - 40) / 1.9  # from 0 s to the last return
+    bar = bars["serial8250_init"]
+    assert float(bar.get("x", 0)) == pytest.approx(20 + 0.7 * pixels, abs=0.01)
+    assert float(bar.get("width", 0)) == pytest.approx(0.25 * pixels, abs=0.01)
+
+
+def test_a_name_from_a_log_is_only_text() -> None:
+    log = LOG.replace("acpi_init", "<script>alert(1)</script>&\x1b[31m")
+    page = render_html(timeline_of(log))
+    assert "<script>alert" not in page
+    assert "\x1b" not in page + render_svg(timeline_of(log))
+    ElementTree.fromstring(render_svg(timeline_of(log)))
+
+
+def test_the_page_has_every_call_and_fetches_nothing() -> None:
+    page = render_html(timeline_of())
+    assert page.count("<tr class=") == len(timeline_of().runs)
+    assert re.findall(r"(?:src|href)=|url\(|@import", page) == []
+    assert set(re.findall(r"https?://[^\"]*", page)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_an_empty_timeline_is_still_a_picture() -> None:
+    assert ElementTree.fromstring(render_svg(timeline_of("")))[0].text == "kernel: 0 initcalls, 0 ms"
+
+
+def test_three_digits_count() -> None:
+    assert [milliseconds(usecs) for usecs in (0, 42, 12345, 1234567)] == [
+        "0 ms", "0.042 ms", "12.3 ms", "1235 ms",
+    ]  # fmt: skip

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""`lkm initcalls` prints the table and the timeline; filters, files and errors are those of the manual."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from lkm.cli.main import run
+from tests.boots import LOG
+from tests.kernel_images import make_elf, make_kernel
+
+RELEASE = "7.3.4-test"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A recorded machine whose kernel has the hundred initcalls of `make_kernel`."""
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "proc/sys/kernel").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/osrelease").write_text(RELEASE + "\n", encoding="utf-8")
+    (tmp_path / "boot" / f"vmlinuz-{RELEASE}").write_bytes(make_elf(make_kernel()))
+    (tmp_path / "log").write_text(LOG, encoding="utf-8")
+    return tmp_path
+
+
+def lkm(capsys: pytest.CaptureFixture[str], root: Path, *argv: str) -> tuple[int, str]:
+    code = run(["initcalls", "--root", str(root), *argv])
+    return code, capsys.readouterr().out
+
+
+def lkm_json(capsys: pytest.CaptureFixture[str], root: Path, *argv: str) -> dict[str, Any]:
+    _, out = lkm(capsys, root, *argv, "--json")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_the_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = lkm(capsys, root)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["Level", "Order", "Function", "Module", "Address"]
+    assert lines[11].split() == ["early", "1", "setup_0", "part0", "0xffffffff81001000"]
+    assert lines[-1] == f"100 initcalls of {RELEASE}, by {root}/boot/vmlinuz-{RELEASE}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "count"),
+    [
+        ("--module", "part42", 1), ("--level", "fs", 10), ("--level", "5s", 0), ("--function", "setup_9", 11),
+    ],
+)  # fmt: skip
+def test_filters(option: str, value: str, count: int, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = lkm(capsys, root, option, value)
+    assert (code, out.splitlines()[-1].split()[:3]) == (0 if count else 1, [str(count), "of", "100"])
+
+
+def test_json_begins_with_its_schema(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = lkm_json(capsys, root, "--module", "part42")
+    assert next(iter(found)) == "schema"
+    assert (found["schema"], found["release"]) == ("lkm.initcalls/1", RELEASE)
+    assert found["initcalls"] == [
+        {
+            "level": "arch", "order": 43, "function": "setup_42", "sync": False, "module": "part42",
+            "module_from": "symbol", "address": "0xffffffff810012a0", "entry": "0xffffffff810080a8", "line": 49,
+        }
+    ]  # fmt: skip
+
+
+def test_a_timeline(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = lkm(capsys, root, "--timeline", str(root / "log"), "--top", "1")
+    lines = out.splitlines()
+    assert code == 1  # no initcall of the log is in this table
+    assert lines[1].split() == ["1.500000", "400.000", "module", "virtio_blk_init", "virtio_blk", "0"]
+    assert "8 initcalls took 587.439 ms; between them 392.591 ms; /init started at 1000.000 ms" in lines
+    assert "failed: esrt_sysfs_init returned -38" in lines
+    assert "deferred: the probe of 00:03 returned 517" in lines
+    assert "warning: late_device returned with preemption imbalance disabled interrupts" in lines
+    assert "blacklisted: left_out" in lines
+
+
+def test_a_timeline_as_json_and_files(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    svg, html = root / "a.svg", root / "a.html"
+    options = ["--timeline", str(root / "log"), "--svg", str(svg), "--html", str(html)]
+    found = lkm_json(capsys, root, *options)
+    assert (found["schema"], found["totals"]["initcalls"]) == ("lkm.timeline/1", 587439)
+    assert [run["outcome"] for run in found["runs"]].count("ok") == 7
+    assert found["unmatched"][:2] == ["con_init", "init_real_mode"]
+    assert ElementTree.fromstring(svg.read_text(encoding="utf-8")).tag.endswith("svg")
+    assert html.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_log_of_an_unknown_kernel_has_no_levels(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "log").write_text(LOG.replace(RELEASE, "9.9"), encoding="utf-8")
+    assert run(["initcalls", "--root", str(root), "--timeline", str(root / "log")]) == 0
+    assert "calls have no levels: no initcalls of 9.9" in capsys.readouterr().err
+
+
+def test_a_comparison(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = root / "before"
+    before.write_text(LOG.replace("332000 usecs", "32000 usecs"), encoding="utf-8")
+    _, out = lkm(capsys, root, "--timeline", str(root / "log"), "--compare", str(before))
+    lines = out.splitlines()
+    assert lines[1].split() == ["+300.000", "32.000", "332.000", "-", "acpi_init", "-"]
+    assert lines[-2:] == ["all initcalls: 287.439 ms before, 587.439 ms after", "0 new, 0 gone"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says"),
+    [
+        (["--svg", "x"], 2, "--svg goes with --timeline"),
+        (["--level", "9"], 2, "is no level"),
+        (["--image", "/nonexistent"], 1, "cannot be read"),
+        (["--timeline", "/nonexistent"], 1, "cannot be read"),
+        (["--timeline", "/dev/null"], 1, "no initcall in these messages; boot with initcall_debug"),
+        (["--kernel", "1.2.3"], 1, "no initcalls of 1.2.3"),
+    ],
+)
+def test_what_goes_wrong(argv: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["initcalls", *argv]) == code
+    assert says in capsys.readouterr().err
