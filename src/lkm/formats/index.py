@@ -148,6 +148,8 @@ class Index:
             whole = begin + prefix[skip:]
             if not seen:
                 self._visit(visited, offset)
+                if not _may_begin(whole, text):
+                    continue
                 stack.append((offset, skip, begin, True))
                 for letter in range(last, first - 1, -1):
                     child = self._word(children + 4 * (letter - first))
@@ -232,6 +234,16 @@ class Index:
 
 
 _REMEDY = "run depmod"
+
+
+def _may_begin(pattern: bytes, text: str) -> bool:
+    """False if no pattern that begins like this one can match: most of a wildcard's subtree need not be read."""
+    begin = pattern.rfind(b"[")
+    if begin >= 0 and (b"[:" in pattern or pattern.find(b"]", begin + 3) < 0):  # perhaps cut off in a bracket
+        return True
+    if pattern.endswith(b"\\"):
+        return True
+    return matches(pattern.decode("latin-1") + "*", text)
 
 
 def _priority(row: tuple[int, str]) -> int:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lkm.formats.glob import matches
 from lkm.formats.index import Index, ModuleIndexError
 from tests.indexes import build_index
 
@@ -51,6 +52,26 @@ def test_of_equal_priorities_the_one_found_later_is_first() -> None:
     """As the insertion of kmod's add_value has it."""
     index = Index(build_index([("a*", 7, "star"), ("ab", 7, "first"), ("ab", 7, "second")]))
     assert index.search_wild("ab") == ["second", "first", "star"]
+
+
+PATTERNS = st.lists(
+    st.sampled_from([*"ab[]*?!^-:\\", "[a]", "[!a]", "[[:alpha:]]", "[]a]", "a*", "ab"]),
+    min_size=1,
+    max_size=5,
+).map("".join)
+
+
+@given(st.lists(PATTERNS, max_size=12), st.text(alphabet="ab[]-:", max_size=5))
+def test_a_wildcard_look_up_finds_what_every_key_for_itself_would(patterns: list[str], key: str) -> None:
+    rows = [(pattern, number, str(number)) for number, pattern in enumerate(dict.fromkeys(patterns))]
+    # The walk takes what stands before the first wildcard as it is, backslashes included, as kmod's does.
+    rows = [row for row in rows if "\\" not in row[0][: first_wildcard(row[0])]]
+    expected = [value for pattern, _, value in rows if matches(pattern, key)]
+    assert Index(build_index(rows)).search_wild(key) == expected
+
+
+def first_wildcard(pattern: str) -> int:
+    return min((pattern.index(letter) for letter in "*?[" if letter in pattern), default=len(pattern))
 
 
 def test_a_trie_deeper_than_the_stack_is_walked() -> None:

@@ -23,6 +23,7 @@ __all__ = ["TOOLS", "run", "tool_of"]
 TOOLS = {
     "lsmod": ("lkm.cli.kmod.lsmod", "what is loaded, as lsmod prints it"),
     "depmod": ("lkm.cli.kmod.depmod", "make modules.dep and its like"),
+    "modprobe": ("lkm.cli.kmod.modprobe", "load or remove a module with all that it needs"),
     "kmod": ("lkm.cli.kmod.kmod", "kmod list, static-nodes, help"),
 }
 
