@@ -29,7 +29,6 @@ __all__ = [
     "set_program",
     "warning",
     "write",
-    "write_bytes",
     "write_error",
 ]
 
@@ -134,7 +133,7 @@ def _emit(priority: int, text: str) -> None:
 
 def write_error(text: str) -> None:
     """Text as it is on standard error; bytes of names that are not UTF-8 come out as they went in."""
-    _put(sys.stderr, text.encode("utf-8", "surrogateescape"))
+    _put(sys.stderr, text)
     try:
         sys.stderr.flush()
     except (OSError, AttributeError):  # closed: nobody is left to tell
@@ -143,19 +142,14 @@ def write_error(text: str) -> None:
 
 def write(text: str) -> None:
     """Text as it is on standard output. OSError if it cannot be written."""
-    write_bytes(text.encode("utf-8", "surrogateescape"))
+    _put(sys.stdout, text)
 
 
-def write_bytes(data: bytes) -> None:
-    """The same of bytes."""
-    _put(sys.stdout, data)
-
-
-def _put(stream: object, data: bytes) -> None:
+def _put(stream: object, text: str) -> None:
     if stream is None:  # closed before the process began
         return
     raw = getattr(stream, "buffer", None)
     if raw is None:  # io.StringIO in its place
-        stream.write(data.decode("utf-8", "backslashreplace"))  # type: ignore[attr-defined]
+        stream.write(text)  # type: ignore[attr-defined]
     else:
-        raw.write(data)
+        raw.write(text.encode("utf-8", "surrogateescape"))

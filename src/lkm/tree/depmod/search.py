@@ -86,7 +86,7 @@ class _Search:
                     elif not entry.is_file(follow_symlinks=False):
                         self._other(entry)
                     elif name.endswith(EXTENSIONS) and name not in EXTENSIONS:
-                        self._add(name, entry.path, entry.stat(follow_symlinks=False))
+                        self._add(name, entry.path, os.stat(entry.path))
                 except OSError as error:
                     self.report("ERROR", f"could not read {os.fsdecode(entry.path)}: {error.strerror}")
 
