@@ -8,10 +8,10 @@ Source: `struct module_signature` in the kernel's `include/linux/module_signatur
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 from lkm.errors import ParseError
+from lkm.formats.signer import MARKER, TRAILER
 
 __all__ = [
     "MARKER",
@@ -22,9 +22,7 @@ __all__ = [
     "split_signature",
 ]
 
-MARKER = b"~Module signature appended~\n"
 PKEY_ID_PKCS7 = 2
-_TRAILER = struct.Struct(">BBBBB3xI")  # algo, hash, id_type, signer_len, key_id_len, pad, sig_len
 
 
 class SignatureError(ParseError):
@@ -48,7 +46,7 @@ class ModuleSignature(NamedTuple):
 
 def append_signature(payload: bytes, signature: bytes) -> bytes:
     """A module with the PKCS#7 message `signature` at its end; the other fields of the trailer are zero."""
-    return payload + signature + _TRAILER.pack(0, 0, PKEY_ID_PKCS7, 0, 0, len(signature)) + MARKER
+    return payload + signature + TRAILER.pack(0, 0, PKEY_ID_PKCS7, 0, 0, len(signature)) + MARKER
 
 
 def split_signature(
@@ -62,10 +60,10 @@ def split_signature(
     end = len(view) - len(MARKER)
     if end < 0 or bytes(view[end:]) != MARKER:
         return view, None
-    if end < _TRAILER.size:
-        raise SignatureError(f"{name}: expected a signature trailer of {_TRAILER.size} bytes, found {end}")
-    end -= _TRAILER.size
-    algo, hash_, id_type, signer_len, key_id_len, size = _TRAILER.unpack_from(view, end)
+    if end < TRAILER.size:
+        raise SignatureError(f"{name}: expected a signature trailer of {TRAILER.size} bytes, found {end}")
+    end -= TRAILER.size
+    algo, hash_, id_type, signer_len, key_id_len, size = TRAILER.unpack_from(view, end)
     payload = end - size - key_id_len - signer_len
     if payload < 0 or size == 0:
         raise SignatureError(

@@ -72,7 +72,9 @@ def prepare_call(name: str, arguments: tuple[Argument, ...]) -> Callable[[], int
             raise KernelCallError("this is a 32-bit Python, whose system calls have other numbers")
         function = libc.syscall
         passed.insert(0, ctypes.c_long(syscall_numbers()[name]))
-    function.restype = ctypes.c_long
+        function.restype = ctypes.c_long
+    else:
+        function.restype = ctypes.c_int  # only that half of the register counts
 
     def call() -> int:
         return ctypes.get_errno() if function(*passed) < 0 else 0

@@ -19,6 +19,7 @@ from lkm.system.direct_calls import (
 __all__ = ["insert_file", "kernel_compression"]
 
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_SHORTEST = 6  # bytes that tell what a file is
 _ENOSYS, _EINVAL = 38, 22
 
 
@@ -38,7 +39,9 @@ def insert_file(
     except OSError as error:
         return error.errno or _EINVAL, f"{path} cannot be opened: {error.strerror}"
     try:
-        head = os.read(handle, 6)
+        head = os.read(handle, _SHORTEST)
+        if len(head) < _SHORTEST:
+            return _EINVAL, f"{path} has {len(head)} bytes: it is no module"
         os.lseek(handle, 0, os.SEEK_SET)
         compressed = next((name for magic, name in _MAGIC if head.startswith(magic)), "")
         if not compressed or compressed == kernel_compression():

@@ -63,7 +63,7 @@ def read_options(
     options, verbose, syslog = [], 0, False
     for key, value in arguments:
         if key == "h":
-            log.write(usage % log.program())
+            log.write(usage.replace("%s", log.program()))
             return None
         if key == "V":
             print_version()

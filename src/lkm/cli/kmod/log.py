@@ -29,6 +29,7 @@ __all__ = [
     "set_program",
     "warning",
     "write",
+    "write_bytes",
     "write_error",
 ]
 
@@ -133,7 +134,7 @@ def _emit(priority: int, text: str) -> None:
 
 def write_error(text: str) -> None:
     """Text as it is on standard error; bytes of names that are not UTF-8 come out as they went in."""
-    _put(sys.stderr, text)
+    _put(sys.stderr, text.encode("utf-8", "surrogateescape"))
     try:
         sys.stderr.flush()
     except (OSError, AttributeError):  # closed: nobody is left to tell
@@ -142,14 +143,19 @@ def write_error(text: str) -> None:
 
 def write(text: str) -> None:
     """Text as it is on standard output. OSError if it cannot be written."""
-    _put(sys.stdout, text)
+    write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
-def _put(stream: object, text: str) -> None:
+def write_bytes(data: bytes) -> None:
+    """The same of bytes."""
+    _put(sys.stdout, data)
+
+
+def _put(stream: object, data: bytes) -> None:
     if stream is None:  # closed before the process began
         return
     raw = getattr(stream, "buffer", None)
     if raw is None:  # io.StringIO in its place
-        stream.write(text)  # type: ignore[attr-defined]
+        stream.write(data.decode("utf-8", "backslashreplace"))  # type: ignore[attr-defined]
     else:
-        raw.write(text.encode("utf-8", "surrogateescape"))
+        raw.write(data)

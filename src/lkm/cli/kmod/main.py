@@ -22,8 +22,12 @@ __all__ = ["TOOLS", "run", "tool_of"]
 # The name: its module, and its line in `lkm --help`. A plain tuple: typing alone costs 3 ms at start.
 TOOLS = {
     "lsmod": ("lkm.cli.kmod.lsmod", "what is loaded, as lsmod prints it"),
+    "insmod": ("lkm.cli.kmod.insmod", "load one module file"),
+    "rmmod": ("lkm.cli.kmod.rmmod", "remove modules"),
+    "modinfo": ("lkm.cli.kmod.modinfo", "what a module says of itself"),
     "depmod": ("lkm.cli.kmod.depmod", "make modules.dep and its like"),
     "modprobe": ("lkm.cli.kmod.modprobe", "load or remove a module with all that it needs"),
+    "static-nodes": ("lkm.cli.kmod.static_nodes", "device nodes of modules that are loaded on demand"),
     "kmod": ("lkm.cli.kmod.kmod", "kmod list, static-nodes, help"),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lkm.cli.kmod.main import run
-from lkm.system.loaded import initstate_of, list_holders, read_loaded, read_refcnt
+from lkm.system.loaded import read_loaded
 
 HEADER = "Module                  Size  Used by"
 
@@ -100,17 +100,6 @@ def test_without_proc_modules_it_fails(tmp_path: Path, capfd: pytest.CaptureFixt
 def test_operands_are_too_many(capfd: pytest.CaptureFixture[str]) -> None:
     assert run("lsmod", ["x"]) == 1
     assert capfd.readouterr().err == "lsmod: ERROR: too many arguments provided.\n"
-
-
-def test_the_facts_of_one_module(tmp_path: Path) -> None:
-    add_module(tmp_path, "a", "1 3 - Live 0x0", ("x",), coresize="1", refcnt="-1", initstate="going")
-    os.makedirs(tmp_path / "sys/module/early")
-    sysfs = str(tmp_path / "sys")
-    assert initstate_of("a", sysfs) == "going"
-    assert initstate_of("early", sysfs) == "coming"
-    assert initstate_of("none", sysfs) == ""
-    assert (read_refcnt("a", sysfs), read_refcnt("early", sysfs)) == (-1, None)
-    assert (list_holders("a", sysfs), list_holders("early", sysfs)) == (["x"], None)
 
 
 def test_a_damaged_line_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
