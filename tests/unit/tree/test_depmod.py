@@ -231,3 +231,18 @@ def test_loops_that_meet_are_all_told_of(tmp_path: Path, capfd: pytest.CaptureFi
         "depmod: ERROR: Cycle detected: r -> s -> r",
         "depmod: ERROR: Found 4 modules in dependency cycles!",
     ]
+
+
+def test_loops_are_told_in_the_order_of_kmod(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The next loop is looked for from behind the last module of the one that was found."""
+    uses = {"p": "q", "a": "b", "b": "c", "q": "p", "c": "a"}
+    files = {
+        f"kernel/{name}.ko": module_bytes(name, imports=[f"{other}_one"], exports=[f"{name}_one"])
+        for name, other in uses.items()
+    }
+    make_tree(tmp_path, files, order=files)
+    assert lkm(tmp_path) == 1
+    ours = capfd.readouterr().err.splitlines()[:3]
+    assert ours[1] == "depmod: ERROR: Cycle detected: c -> a -> b -> c"
+    theirs = [line for line in run_kmod(tmp_path)[1].splitlines() if "ERROR" in line]
+    assert ours == theirs

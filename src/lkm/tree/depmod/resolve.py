@@ -107,13 +107,26 @@ def find_cycles(
                 told += 1
                 report([*path, root])
                 inside.update(path)
-                roots = [other for other in roots if other not in path]
+                for other in path:
+                    roots = _without(roots, other)
                 continue
+            if not used[number]:
+                roots = _without(roots, number)
             longer = (*path, number)
             stack += [
-                (other, longer) for other in used[number] if other in looping and other not in longer[1:]
+                (other, longer)
+                for other in used[number]
+                if not used[other] or (other in looping and other not in longer[1:])
             ]
     return len(inside)
+
+
+def _without(ring: list[int], number: int) -> list[int]:
+    """kmod's list is a ring: without an item it begins behind it (`kmod_list_remove_data`, libkmod-list.c)."""
+    if number not in ring:
+        return ring
+    place = ring.index(number)
+    return ring[place + 1 :] + ring[:place]
 
 
 def _reaching(root: int, used: Sequence[Sequence[int]], done: set[int]) -> set[int]:
