@@ -37,6 +37,7 @@ COMMANDS = {
     "quarantine": Command("lkm.cli.quarantine", "release a stuck module's name and keep its memory"),
     "snapshot": Command("lkm.cli.snapshot", "record what a diagnosis needs, to be read elsewhere"),
     "initcalls": Command("lkm.cli.initcalls", "what is built in and called at boot; when each ran"),
+    "links": Command("lkm.cli.links", "make the classic tools available under their own names"),
     "lab": Command("lkm.cli.lab", "disposable virtual machines with real kernels"),
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from lkm.system.module_state import read_holders, read_refcnt
+from lkm.system.module_state import read_attribute, read_holders, read_refcnt
 
 __all__ = ["LoadedModule", "read_loaded"]
 
@@ -66,7 +66,8 @@ def _read_module(fields: list[str], sysfs: str, *, full: bool) -> LoadedModule:
     here = count is not None or os.path.isdir(top)
     if not here:
         count = int(refcnt) if refcnt.lstrip("-").isdecimal() else None
-    holders = read_holders(name, sysfs)
+    # A module that nothing uses has no holders: looking for them costs as much as all the rest.
+    holders = read_holders(name, sysfs) if here and (count or users != "-") else []
     if not here:
         holders = [user for user in users.split(",") if user and user not in {"-", "[permanent]"}]
     now = (_read(f"{top}/initstate") if full else None) or _STATES.get(state, state.lower())
@@ -82,15 +83,12 @@ def _read_module(fields: list[str], sysfs: str, *, full: bool) -> LoadedModule:
 
 
 def _read(path: str) -> str | None:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall().decode("utf-8", "surrogateescape").strip()
-    except OSError:
-        return None
+    text = read_attribute(path)
+    return None if text is None else text.strip()
 
 
 def _read_number(path: str) -> int | None:
-    text = _read(path)
+    text = read_attribute(path)
     try:
         return None if text is None else int(text)
     except ValueError:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["COMING", "GOING", "LIVE", "read_holders", "read_refcnt", "read_state"]
+__all__ = ["COMING", "GOING", "LIVE", "read_attribute", "read_holders", "read_refcnt", "read_state"]
+
+_PAGE = 4096  # bytes: sysfs gives no more
 
 LIVE, COMING, GOING = "live", "coming", "going"
 
@@ -17,7 +19,7 @@ def read_state(name: str, sys: str = "/sys") -> str:
     which is for the caller to know; kmod takes it for `coming`, and so does this.
     """
     folder = f"{sys}/module/{name}"
-    text = _read(f"{folder}/initstate")
+    text = read_attribute(f"{folder}/initstate")
     if text is not None:
         return text.strip()
     try:
@@ -28,7 +30,7 @@ def read_state(name: str, sys: str = "/sys") -> str:
 
 def read_refcnt(name: str, sys: str = "/sys") -> int | None:
     """How many references it has: users and holders; None if it is not loaded or the kernel cannot unload."""
-    text = _read(f"{sys}/module/{name}/refcnt")
+    text = read_attribute(f"{sys}/module/{name}/refcnt")
     try:
         return None if text is None else int(text)
     except ValueError:
@@ -43,9 +45,15 @@ def read_holders(name: str, sys: str = "/sys") -> list[str]:
         return []
 
 
-def _read(path: str) -> str | None:
+def read_attribute(path: str) -> str | None:
+    """A short file of sysfs, None if it cannot be read. Three system calls: open() would make seven."""
     try:
-        with open(path, "rb", 0) as stream:
-            return stream.readall().decode("ascii", "replace")
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        return os.read(handle, _PAGE).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+    finally:
+        os.close(handle)

@@ -64,8 +64,9 @@ def program() -> str:
 
 
 def argv0() -> str:
-    """argv[0]."""
-    return _State.argv0
+    """argv[0] as it was typed: of a script the kernel tells the full path, also where PATH has led to it."""
+    folder, slash, name = _State.argv0.rpartition("/")
+    return name if slash and folder in os.environ.get("PATH", "").split(":") else _State.argv0
 
 
 def open_log(*, level: int, syslog: bool = False) -> None:

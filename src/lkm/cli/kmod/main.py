@@ -8,7 +8,6 @@ A tool's module has `run(argv) -> exit code` and `HELP`; it is imported only whe
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
 from lkm.cli.kmod import log
 from lkm.cli.kmod.options import OptionError
@@ -61,7 +60,9 @@ def run(name: str, argv: Sequence[str], *, called: str = "") -> int:
 
 def _run_tool(name: str, argv: list[str]) -> int:
     try:
-        code: int = import_module(TOOLS[name][0]).run(argv)
+        module = TOOLS[name][0]
+        __import__(module)  # importlib would cost a millisecond
+        code: int = sys.modules[module].run(argv)
     except OptionError as error:
         log.write_error(f"{log.argv0()}: {error}\n")
         return 1
