@@ -8,7 +8,7 @@ import argparse
 from lkm.boot.source import InitcallTable, read_image_initcalls, read_initcalls
 from lkm.root import Root
 
-__all__ = ["add_source_options", "root_of", "source_of"]
+__all__ = ["add_source_options", "release_of", "root_of", "source_of"]
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def root_of(arguments: argparse.Namespace) -> Root:
     """Where files are read, and for which kernel."""
-    return Root(arguments.root, arguments.kernel or _release(arguments.root))
+    return Root(arguments.root, arguments.kernel or release_of(arguments.root))
 
 
 def source_of(arguments: argparse.Namespace) -> InitcallTable:
@@ -37,10 +37,10 @@ def source_of(arguments: argparse.Namespace) -> InitcallTable:
     root = root_of(arguments)
     if arguments.image:
         return read_image_initcalls(root, arguments.image)
-    return read_initcalls(root, running=root.release == _release(arguments.root))
+    return read_initcalls(root, running=root.release == release_of(arguments.root))
 
 
-def _release(path: str) -> str:
+def release_of(path: str) -> str:
     """The release of the kernel that runs, or that was recorded below `path`."""
     from lkm.system.files import read_text
 

@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `lkm list`."""
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
     parser.add_argument("--root", metavar="DIR", default="/", help="read proc/ and sys/ below DIR")
+    parser.add_argument("--builtin", action="store_true", help="also what is built into the kernel")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,13 +40,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise NoLoadableModules
     if found.proc_error:
         print(f"lkm: {found.proc_error}; this is what /sys/module says alone", file=sys.stderr)
+    made = _as_json(found)
+    lines: list[str] = []
+    if arguments.builtin:
+        made["builtin"], lines = _builtin(arguments.root)
     if arguments.json:
         import json
 
-        print(json.dumps(_as_json(found), indent=1))
+        print(json.dumps(made, indent=1))
     else:
-        print("\n".join(_as_text(found, colour=wants_colour(sys.stdout))))
+        print("\n".join([*_as_text(found, colour=wants_colour(sys.stdout)), *lines]))
     return 0
+
+
+def _builtin(root: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """What is built in, for JSON and as lines."""
+    from lkm.cli.boot_source import release_of
+    from lkm.cli.list_builtin import builtin_as_json, read_builtin_rows, render_builtin
+
+    rows, note = read_builtin_rows(Root(root, release_of(root)))
+    if note:
+        print(f"lkm: {note}", file=sys.stderr)
+    return builtin_as_json(rows), ["", *render_builtin(rows)]
 
 
 def is_suspect(row: ModuleRow) -> bool:

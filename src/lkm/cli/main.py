@@ -38,6 +38,7 @@ COMMANDS = {
     "snapshot": Command("lkm.cli.snapshot", "record what a diagnosis needs, to be read elsewhere"),
     "initcalls": Command("lkm.cli.initcalls", "what is built in and called at boot; when each ran"),
     "links": Command("lkm.cli.links", "make the classic tools available under their own names"),
+    "where": Command("lkm.cli.where", "what a name is: loaded, on disk, built in, alias, blacklisted"),
     "lab": Command("lkm.cli.lab", "disposable virtual machines with real kernels"),
 }
 

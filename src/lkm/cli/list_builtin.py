@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""`lkm list --builtin`: what is built into the kernel, beside what is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
+from lkm.boot.builtin import Builtin, read_builtins
+from lkm.boot.initcall import Initcall
+from lkm.boot.source import read_initcalls
+from lkm.cli.render import table
+from lkm.errors import LkmError
+from lkm.names import ModuleName
+from lkm.root import Root
+
+__all__ = ["BuiltinRow", "builtin_as_json", "read_builtin_rows", "render_builtin"]
+
+HEADER = ("Built in", "Initcalls", "Parameters", "Licence", "Description")
+
+
+class BuiltinRow(NamedTuple):
+    """One part of the kernel: what its tree says of it, None if nothing, and its initcalls."""
+
+    name: str
+    builtin: Optional[Builtin]
+    initcalls: tuple[Initcall, ...]
+
+
+def read_builtin_rows(root: Root) -> tuple[list[BuiltinRow], str]:
+    """All that is built in, by name, and why initcalls could not be read, or ""."""
+    builtins = read_builtins(root)
+    calls: tuple[Initcall, ...] = ()
+    note = ""
+    try:
+        calls = read_initcalls(root).initcalls
+    except LkmError as error:
+        note = str(error)
+    grouped: dict[str, list[Initcall]] = {name: [] for name in builtins}
+    for call in calls:
+        if call.module:
+            grouped.setdefault(call.module, []).append(call)
+    rows = [
+        BuiltinRow(name, builtins.get(ModuleName(name)), tuple(group))
+        for name, group in sorted(grouped.items())
+    ]
+    return rows, note
+
+
+def builtin_as_json(rows: Sequence[BuiltinRow]) -> list[dict[str, Any]]:
+    """The key `builtin` of `lkm.list/1`."""
+    from lkm.values import encode
+
+    return [
+        {
+            "name": row.name,
+            "path": row.builtin.path if row.builtin else "",
+            "license": _first(row.builtin, "license"),
+            "description": _first(row.builtin, "description"),
+            "parameters": [encode(each) for each in row.builtin.parameters] if row.builtin else [],
+            "initcalls": [encode(call) for call in row.initcalls],
+        }
+        for row in rows
+    ]
+
+
+def render_builtin(rows: Sequence[BuiltinRow]) -> list[str]:
+    """The table's lines, the header first."""
+    cells = [
+        (
+            row.name,
+            _short(row.initcalls),
+            str(len(row.builtin.parameters)) if row.builtin else "0",
+            _first(row.builtin, "license") or "-",
+            _first(row.builtin, "description"),
+        )
+        for row in rows
+    ]
+    return table(cells, header=HEADER, right=(2,))
+
+
+def _short(calls: Sequence[Initcall]) -> str:
+    """The first of them, and how many more there are."""
+    if not calls:
+        return "-"
+    more = f" and {len(calls) - 1} more" if len(calls) > 1 else ""
+    return f"{calls[0].function or '?'} ({calls[0].level_text}){more}"
+
+
+def _first(builtin: Optional[Builtin], key: str) -> str:
+    values = builtin.values(key) if builtin else ()
+    return values[0] if values else ""
