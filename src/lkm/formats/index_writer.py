@@ -17,14 +17,24 @@ from struct import Struct
 
 from lkm.errors import LkmError
 
-__all__ = ["KEY_MAX", "IndexWriteError", "pack_values", "render_index"]
+__all__ = [
+    "CHILDREN",
+    "HEAD",
+    "KEY_MAX",
+    "MAX_SIZE",
+    "PREFIX",
+    "VALUES",
+    "IndexWriteError",
+    "pack_values",
+    "render_index",
+]
 
 KEY_MAX = 4095
 """Bytes of an alias that an index keeps: PATH_MAX without its NUL, as libkmod's buffers have it."""
 
-_HEAD = b"\xb0\x07\xf4\x57\0\x02\0\x01"
-_PREFIX, _VALUES, _CHILDREN = 0x80000000, 0x40000000, 0x20000000
-_MAX_SIZE = 0x10000000  # an offset has 28 bits
+HEAD = b"\xb0\x07\xf4\x57\0\x02\0\x01"
+PREFIX, VALUES, CHILDREN = 0x80000000, 0x40000000, 0x20000000
+MAX_SIZE = 0x10000000  # an offset has 28 bits
 _MAX_DEPTH = 8192
 _U32 = Struct(">I")
 _ARRAYS = [Struct(f">{count}I") for count in range(129)]
@@ -49,8 +59,8 @@ def render_index(entries: dict[bytes, bytes]) -> bytes:
     """
     keys = sorted(entries)
     if not keys:
-        return _HEAD + _U32.pack(12)
-    out = [_HEAD, b""]
+        return HEAD + _U32.pack(12)
+    out = [HEAD, b""]
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _MAX_DEPTH))  # a level a byte of the key, at worst
     try:
@@ -77,9 +87,9 @@ def _writer(keys: list[bytes], values: list[bytes], out: list[bytes]) -> Callabl
             shortest = min(len(first), len(last))
             while end < shortest and first[end] == last[end]:
                 end += 1
-        at, blob, flags = low, b"", _CHILDREN
+        at, blob, flags = low, b"", CHILDREN
         if len(first) == end:
-            at, blob, flags = low + 1, values[low], _CHILDREN | _VALUES
+            at, blob, flags = low + 1, values[low], CHILDREN | VALUES
         if at < high:
             least, most, stem = keys[at][end], last[end], first[:end]
             offsets = [0] * (most - least + 1)
@@ -92,19 +102,19 @@ def _writer(keys: list[bytes], values: list[bytes], out: list[bytes]) -> Callabl
                     continue
                 rest = keys[at][end + 1 :]  # a leaf
                 leaf = rest + b"\0" + values[at] if rest else values[at]
-                offsets[byte - least] = position | (_PREFIX | _VALUES if rest else _VALUES)
+                offsets[byte - least] = position | (PREFIX | VALUES if rest else VALUES)
                 append(leaf)
                 position += len(leaf)
                 at += 1
             blob = bytes((least, most)) + _ARRAYS[len(offsets)].pack(*offsets) + blob
         else:
-            flags = _VALUES
+            flags = VALUES
         if end > depth:
             blob = first[depth:end] + b"\0" + blob
-            flags |= _PREFIX
+            flags |= PREFIX
         append(blob)
         position += len(blob)
-        if position >= _MAX_SIZE:
+        if position >= MAX_SIZE:
             raise IndexWriteError("index: more than 256 MiB, which its offsets cannot express")
         return (position - len(blob)) | flags
 

@@ -24,7 +24,7 @@ LONG = {
     "filesyms=": "F", "errsyms": "e", "verbose": "v", "show": "n", "dry-run": "n", "symbol-prefix=": "P",
     "warn": "w", "version": "V", "help": "h",
 }  # fmt: skip
-OWN = {"jobs=": "jobs", "json": "json"}
+OWN = {"cache=": "cache", "no-cache": "no-cache", "jobs=": "jobs", "json": "json"}
 
 HELP = """\
 Usage:
@@ -55,6 +55,8 @@ The following options are useful for people managing distributions:
 	                     current kernel symbols.
 	-E, --symvers=FILE   Use Module.symvers file to check
 	                     symbol versions.
+	    --cache=DIR      keep what was read in DIR
+	    --no-cache       keep nothing, and use nothing that was kept
 	    --jobs=N         read with N processes (default: a processor each)
 	    --json           tell what was done, schema lkm.depmod/1
 """
@@ -141,8 +143,20 @@ def _request(
         system_map=values.get("F", ""),
         symvers=values.get("E", ""),
         processes=int(values.get("jobs", "0")),
+        cache=_cache(values),
         json="json" in values,
     )
+
+
+def _cache(values: dict[str, str]) -> str:
+    """Its directory. An image is mostly made once: nothing is kept of it unless that is asked for."""
+    if "no-cache" in values:
+        return ""
+    if "cache" in values:
+        return _absolute(values["cache"])
+    from lkm.tree.depmod.cache import default_cache
+
+    return "" if "b" in values or "o" in values else default_cache()
 
 
 def _absolute(path: str) -> str:

@@ -11,14 +11,27 @@ from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.search import Report
 from lkm.tree.depmod.store import Outcome
 
-__all__ = ["Modules", "read_input", "render_all", "render_texts"]
+__all__ = ["FILES", "Modules", "read_input", "render_all", "render_texts", "sorted_symbols"]
+
+FILES = (
+    b"modules.dep", b"modules.dep.bin", b"modules.alias", b"modules.alias.bin", b"modules.softdep",
+    b"modules.weakdep", b"modules.symbols", b"modules.symbols.bin", b"modules.builtin.bin",
+    b"modules.builtin.alias.bin", b"modules.devname",
+)  # fmt: skip
+"""All that is written."""
 
 
 class Modules:
-    """All modules in kmod's order: names, paths, paths as the files have them, what each says."""
+    """All modules in kmod's order.
 
-    def __init__(self, top: bytes, names: list[bytes], paths: list[bytes], outcomes: list[Outcome]) -> None:
-        self.names, self.paths, self.outcomes = names, paths, outcomes
+    shown     paths as the files have them
+    numbers   places in the order of the search
+    """
+
+    def __init__(
+        self, top: bytes, names: list[bytes], paths: list[bytes], outcomes: list[Outcome], numbers: list[int]
+    ) -> None:
+        self.names, self.paths, self.outcomes, self.numbers = names, paths, outcomes, numbers
         inside, skip = top + b"/", len(top) + 1
         self.shown = [path[skip:] if path.startswith(inside) else path for path in paths]
 
@@ -36,7 +49,7 @@ def render_texts(
     yield b"modules.alias", render.alias_text(names, aliases)
     yield b"modules.softdep", render.word_text(b"softdep", b"Soft", names, modules.column(3))
     yield b"modules.weakdep", render.word_text(b"weakdep", b"Weak", names, modules.column(4))
-    yield b"modules.symbols", render.symbol_text(names, _symbols(owners))
+    yield b"modules.symbols", render.symbol_text(names, sorted_symbols(owners))
     yield b"modules.devname", render.devname_text(names, aliases, report)
 
 
@@ -53,7 +66,7 @@ def render_all(
     lines = contents[b"modules.dep"].split(b"\n")
     contents[b"modules.dep.bin"] = render.dependency_index(names, lines)
     contents[b"modules.alias.bin"] = render.alias_index(names, modules.column(2), report, warn=request.warn)
-    contents[b"modules.symbols.bin"] = render.symbol_index(names, _symbols(owners))
+    contents[b"modules.symbols.bin"] = render.symbol_index(names, sorted_symbols(owners))
     for name, make in (
         (b"modules.builtin", render.builtin_index),
         (b"modules.builtin.modinfo", render.builtin_alias_index),
@@ -69,9 +82,9 @@ _MADE_OF = {
 }
 
 
-def _symbols(owners: dict[bytes, int]) -> list[tuple[bytes, int]]:
+def sorted_symbols(owners: dict[bytes, int]) -> list[tuple[bytes, int]]:
     """What modules export, sorted."""
-    return sorted(item for item in owners.items() if item[1] >= 0)
+    return sorted([(name, number - 1) for name, number in owners.items() if number])
 
 
 def read_input(directory: bytes, name: bytes, report: Report) -> bytes | None:

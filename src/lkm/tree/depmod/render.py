@@ -18,9 +18,11 @@ __all__ = [
     "alias_text",
     "builtin_alias_index",
     "builtin_index",
+    "checked",
     "dependency_index",
     "dependency_lines",
     "devname_text",
+    "normal_aliases",
     "symbol_index",
     "symbol_text",
     "word_text",
@@ -84,10 +86,7 @@ class _Index:
         """A module's aliases."""
         entries, several = self.entries, self.several
         value = pack(">II", 1, number) + name + b"\0"
-        keys = items[:-1].split(b"\0")
-        if b"-" in items or b"[" in items or b"]" in items or len(items) > KEY_MAX:
-            keys = self._normal(keys)
-        for key in keys:
+        for key in normal_aliases(items, self.report):
             if key not in entries:
                 entries[key] = value
                 continue
@@ -97,25 +96,26 @@ class _Index:
                 self.report("WARNING", f"duplicate module alias:\n{text} {name.decode()}")
             values.append((number, name))
 
-    def _normal(self, keys: list[bytes]) -> list[bytes]:
-        found = []
-        for key in keys:
-            if b"[" in key or b"]" in key:
-                parts = _outside_brackets(key)
-                if parts is None:
-                    text = key.decode("utf-8", "surrogateescape")
-                    self.report("WARNING", f"Unmatched bracket in {text}")
-                    continue
-                found.append(parts[:KEY_MAX])
-            else:
-                found.append(key.replace(b"-", b"_")[:KEY_MAX])
-        return found
-
     def render(self) -> bytes:
         """The index file."""
         for key, values in self.several.items():
             self.entries[key] = pack_values(values)
         return _index(self.entries)
+
+
+def normal_aliases(items: bytes, report: Report) -> list[bytes]:
+    """A module's aliases as the index has them; those whose brackets do not match are told of and left out."""
+    keys = items[:-1].split(b"\0") if items else []
+    if b"-" not in items and b"[" not in items and b"]" not in items and len(items) <= KEY_MAX:
+        return keys
+    found = []
+    for key in keys:
+        normal = _outside_brackets(key) if b"[" in key or b"]" in key else key.replace(b"-", b"_")
+        if normal is None:
+            report("WARNING", f"Unmatched bracket in {key.decode('utf-8', 'surrogateescape')}")
+        else:
+            found.append(normal[:KEY_MAX])
+    return found
 
 
 def _unpack(value: bytes) -> tuple[int, bytes]:
@@ -224,8 +224,13 @@ def _device(aliases: Iterable[bytes]) -> tuple[bytes | None, bytes]:
     return name, device
 
 
-def _index(entries: dict[bytes, bytes]) -> bytes:
+def checked(entries: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The same. Raises `NotAscii` for a key that an index cannot hold."""
     for key in entries:
         if not key.isascii():
             raise NotAscii(key)
-    return render_index(entries)
+    return entries
+
+
+def _index(entries: dict[bytes, bytes]) -> bytes:
+    return render_index(checked(entries))

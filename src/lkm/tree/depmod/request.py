@@ -25,6 +25,7 @@ class DepmodRequest:
     prefix      a byte that symbols of this architecture begin with
     system_map, symvers   the kernel's own exports: System.map or Module.symvers
     processes   how many may read; 0: as many as there are processors
+    cache       the directory for what was read, for the next run; empty: none
     json        whoever asks will tell what was done as JSON: nothing else goes to `write`
     """
 
@@ -46,6 +47,7 @@ class DepmodRequest:
         system_map: str = "",
         symvers: str = "",
         processes: int = 0,
+        cache: str = "",
         json: bool = False,
     ) -> None:
         below = f"{module_directory.lstrip('/')}/{release}"
@@ -58,4 +60,4 @@ class DepmodRequest:
         self.show, self.verbose = show, verbose and not json
         self.prefix = prefix.encode(errors="surrogateescape")
         self.system_map, self.symvers = system_map, symvers
-        self.processes, self.json = processes, json
+        self.processes, self.cache, self.json = processes, cache, json

@@ -8,28 +8,40 @@ Modules are numbers here: their place in kmod's order. Source: kmod 34, tools/de
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
+from operator import not_
 
-__all__ = ["KERNEL", "find_cycles", "owners_of", "plain_name", "sort_users_first", "transitive", "used_by"]
+__all__ = [
+    "KERNEL",
+    "find_cycles",
+    "owners_of",
+    "plain_name",
+    "sort_users_first",
+    "split_imports",
+    "transitive",
+    "used_by",
+]
 
-KERNEL = -1
-"""In place of a module: the name is the kernel's own."""
+KERNEL = 0
+"""In place of a module, which counts from 1 here: the name is the kernel's own."""
 
 _MAX_CYCLES = 1000  # that are told; a dense graph has exponentially many
 
 
 def owners_of(exports: Sequence[bytes], prefix: bytes, kernel: dict[bytes, int]) -> dict[bytes, int]:
-    """Name → module. `exports` has each module's names, each with a NUL behind it; the last exporter wins.
+    """Name → module, counted from 1. `exports` has each module's names, with NULs behind; the last exporter wins.
 
     prefix  a byte that is dropped where a name begins with it
     kernel  what the kernel exports, if that is known; kept where no module exports the same
     """
     owners = dict(kernel)
-    for number, names in enumerate(exports):
+    for number, names in enumerate(exports, 1):
         if names:
             items = names[:-1].split(b"\0")
             if prefix:
                 items = [item[1:] if item[:1] == prefix else item for item in items]
             owners.update(dict.fromkeys(items, number))
+    owners.pop(b"", None)  # the end of every list of names would mean it
     return owners
 
 
@@ -38,10 +50,19 @@ def used_by(imports: bytes, owners: dict[bytes, int], prefix: bytes) -> list[int
     items = imports.split(b"\0")
     if prefix or imports[:1] == b"." or b"\0." in imports:
         items = [plain_name(item, prefix) for item in items]
-    users = dict.fromkeys(map(owners.get, items))
-    users.pop(None, None)
-    users.pop(KERNEL, None)
-    return list(users)  # type: ignore[arg-type]
+    return [number - 1 for number in dict.fromkeys(map(owners.get, items)) if number]
+
+
+def split_imports(imports: bytes, owners: dict[bytes, int]) -> tuple[bytes, bytes]:
+    """Those that a module exports, each with a NUL behind it, and the others, with a NUL before the first too."""
+    items = imports.split(b"\0")
+    if imports[:1] == b"." or b"\0." in imports:
+        found = [owners.get(plain_name(item, b"")) for item in items]
+    else:
+        found = list(map(owners.get, items))
+    met = b"\0".join(compress(items, found))
+    unmet = b"\0".join(compress(items, map(not_, found)))  # the last item is empty: a NUL ends it
+    return met + b"\0" if met else b"", b"\0" + unmet
 
 
 def plain_name(name: bytes, prefix: bytes) -> bytes:

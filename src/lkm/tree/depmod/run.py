@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The way from a request to the files. Source: kmod 34, tools/depmod.c (`do_depmod`, `depmod_output`)."""
+"""The way from a request to the files. Source: kmod 34, tools/depmod.c (`do_depmod`)."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 from lkm.errors import LkmError
+from lkm.formats.depmod_conf import DepmodConf
+from lkm.tree.depmod.collect import Collection
 from lkm.tree.depmod.config import read_conf
 from lkm.tree.depmod.kernel import parse_symvers, parse_system_map
-from lkm.tree.depmod.output import Modules, read_input, render_all, render_texts
-from lkm.tree.depmod.read import processors, read_modules
+from lkm.tree.depmod.output import FILES, Modules, read_input, render_all, render_texts
 from lkm.tree.depmod.render import NotAscii
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.resolve import (
@@ -23,71 +25,203 @@ from lkm.tree.depmod.resolve import (
     used_by,
 )
 from lkm.tree.depmod.search import Found, Report, in_order, name_of, search_modules, stat_identity
-from lkm.tree.depmod.write import FileError, replace_files
+from lkm.tree.depmod.state import State, is_up_to_date
+from lkm.tree.depmod.update import update_files
+from lkm.tree.depmod.write import FileError, Place, leftovers
 
 __all__ = ["DepmodError", "run_depmod"]
+
+Write = Callable[[bytes], None]
 
 
 class DepmodError(LkmError):
     """The files cannot be made, and the old ones are as they were."""
 
 
-def run_depmod(request: DepmodRequest, report: Report, write: Callable[[bytes], None]) -> dict[str, object]:
+def run_depmod(request: DepmodRequest, report: Report, write: Write) -> dict[str, object]:
     """Make the files, and say what was done, for JSON. Raises `DepmodError`.
 
     report  is told what is wrong but does not stop the run
     write   takes what goes to standard output
     """
-    kernel = _read_kernel(request, report)
-    modules = _find_and_read(request, report)
-    for path, (_, code) in zip(modules.paths, modules.outcomes):
-        if code:
-            report("ERROR", f"failed to load symbols from {os.fsdecode(path)}: {os.strerror(code)}")
-    owners = owners_of(modules.column(0), request.prefix, dict.fromkeys(kernel or (), KERNEL))
-    used = [used_by(names, owners, request.prefix) for names in modules.column(1)]
-    if request.verbose:
-        _tell_needs(request, modules, owners, used, write)
-    if request.errors and kernel is not None:
-        from lkm.tree.depmod.check import check_symbols
+    if request.quick and request.show:
+        return {}
+    run = _Run(request, report, write)
+    return run.go()
 
-        check_symbols(request, modules.paths, kernel, owners, report)
-    needs = _resolve(modules, used, report)
-    if request.show:
-        contents = dict(render_texts(modules, owners, needs, report))
-        for content in contents.values() if not request.json else ():
-            write(content)
-    else:
+
+class _Run:
+    def __init__(self, request: DepmodRequest, report: Report, write: Write) -> None:
+        self.request, self.write, self._report = request, write, report
+        self.spoke = False
+
+    def report(self, level: str, text: str) -> None:
+        """Tell, and remember that something was told: the next run would have to tell it again."""
+        self.spoke = self.spoke or level in ("ERROR", "WARNING")
+        self._report(level, text)
+
+    def go(self) -> dict[str, object]:
+        """The whole run."""
+        request, started = self.request, time.time_ns()
+        kernel = self._read_kernel()
+        conf = DepmodConf()
+        if request.files:
+            found = _named_files(request)
+        else:
+            conf = read_conf(request.configs, request.release.encode(errors="surrogateescape"), self.report)
+            found = self._search(conf)
+        collection = Collection(request, found, started)
+        state = State(request, conf)
+        if self._nothing_to_do(collection, state):
+            return self._summary(len(found), [], [], [])
+        collection.read()
+        modules = self._in_order(found, collection)
+        unreadable = [path for path, (_, code) in zip(modules.paths, modules.outcomes) if code]
+        for path, (_, code) in zip(modules.paths, modules.outcomes):
+            if code:
+                self.report("ERROR", f"failed to load symbols from {os.fsdecode(path)}: {os.strerror(code)}")
+        owners = owners_of(modules.column(0), request.prefix, dict.fromkeys(kernel or (), KERNEL))
+        needs = self._resolve(modules, owners, kernel)
+        if request.show:
+            for _, content in render_texts(modules, owners, needs, self.report):
+                self.write(content)
+            return self._summary(len(found), collection.fresh, unreadable, [])
+        written = self._make_files(collection, state, modules, owners, needs)
+        return self._summary(len(found), collection.fresh, unreadable, written)
+
+    def _summary(
+        self, modules: int, fresh: list[int], unreadable: list[bytes], written: list[bytes]
+    ) -> dict[str, object]:
+        return {
+            "directory": os.fsdecode(self.request.output),
+            "modules": modules,
+            "read": len(fresh),
+            "unreadable": [os.fsdecode(path) for path in unreadable],
+            "written": [name.decode() for name in written],
+        }
+
+    def _nothing_to_do(self, collection: Collection, state: State) -> bool:
+        request = self.request
+        if request.files or request.show or leftovers(request.output):
+            return False
+        cache = collection.cache
+        if cache is None or not cache.found:
+            return request.quick and is_up_to_date(request.top, request.output, collection.found)
+        if not collection.is_known:
+            return False
+        was_quiet = state.compare(cache.read_state())
+        if was_quiet is None:
+            return False
+        return request.quick or (was_quiet and not (request.verbose or request.warn or request.errors))
+
+    def _search(self, conf: DepmodConf) -> Found:
         try:
-            contents = render_all(request, modules, owners, needs, report)
+            return search_modules(self.request.top, conf, self.report)
+        except OSError as error:
+            self.report(
+                "ERROR", f"could not open directory {os.fsdecode(self.request.top)}: {error.strerror}"
+            )
+            raise DepmodError(f"could not search modules: {error.strerror}") from error
+
+    def _in_order(self, found: Found, collection: Collection) -> Modules:
+        top = self.request.top
+        order = read_input(top, b"modules.order", self.report)
+        paths = {name: path for name, (path, _) in found.items()}
+        names = in_order(top, paths, order, self.report)
+        places = {name: number for number, name in enumerate(found)}
+        numbers = [places[name] for name in names]
+        outcomes = [collection.outcomes[number] for number in numbers]
+        return Modules(top, names, [paths[name] for name in names], outcomes, numbers)
+
+    def _read_kernel(self) -> dict[bytes, int] | None:
+        """What the kernel exports, and each one's CRC; None if that was not said."""
+        request = self.request
+        name = request.symvers or request.system_map
+        if not name:
+            if request.errors:
+                self.report("WARNING", "-e needs -E or -F")
+            return None
+        try:
+            with open(name, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise DepmodError(f"could not load {name}: {error.strerror}") from error
+        parse = parse_symvers if request.symvers else parse_system_map
+        return parse(data, name, request.prefix, self.report)
+
+    def _resolve(
+        self, modules: Modules, owners: dict[bytes, int], kernel: dict[bytes, int] | None
+    ) -> list[list[int]]:
+        """Of each module all that it needs."""
+        request = self.request
+        used = [used_by(names, owners, request.prefix) for names in modules.column(1)]
+        if request.verbose:
+            self._tell_needs(modules, owners, used)
+        if request.errors and kernel is not None:
+            from lkm.tree.depmod.check import check_symbols
+
+            check_symbols(request, modules.paths, kernel, owners, self.report)
+        ordered = sort_users_first(used)
+        if len(ordered) < len(used):
+            self._tell_cycles(modules.names, used, ordered)
+            raise DepmodError("modules depend on each other in a loop: nothing was written")
+        return transitive(used, ordered)
+
+    def _tell_needs(self, modules: Modules, owners: dict[bytes, int], used: list[list[int]]) -> None:
+        for path, names, users in zip(modules.paths, modules.column(1), used):
+            told: set[int] = set()
+            for name in names[:-1].split(b"\0") if users else ():
+                plain = plain_name(name, self.request.prefix)
+                owner = owners.get(plain, KERNEL)
+                if owner and owner not in told:
+                    told.add(owner)
+                    self.write(path + b' needs "' + plain + b'": ' + modules.paths[owner - 1] + b"\n")
+
+    def _tell_cycles(self, names: list[bytes], used: list[list[int]], ordered: list[int]) -> None:
+        def tell(cycle: list[int]) -> None:
+            text = " -> ".join(os.fsdecode(names[number]) for number in cycle)
+            self.report("ERROR", f"Cycle detected: {text}")
+
+        count = find_cycles(used, ordered, tell)
+        self.report("ERROR", f"Found {count} modules in dependency cycles!")
+
+    def _make_files(
+        self,
+        collection: Collection,
+        state: State,
+        modules: Modules,
+        owners: dict[bytes, int],
+        needs: list[list[int]],
+    ) -> list[bytes]:
+        request, directory = self.request, self.request.output
+        try:
+            os.makedirs(directory, 0o755, exist_ok=True)
+            place = Place(directory)
+        except OSError as error:
+            raise DepmodError(
+                f"could not create directory {os.fsdecode(directory)}: {error.strerror}"
+            ) from error
+        try:
+            contents = None
+            cache = collection.cache
+            if collection.known and cache and state.compare(cache.read_state()) and not leftovers(directory):
+                contents = update_files(
+                    directory, collection.known, modules, owners, needs, report=self.report
+                )
+            if contents is None:
+                contents = render_all(request, modules, owners, needs, self.report)
+            place.replace(contents)
+            collection.save(state.render(quiet=not self.spoke), owners, modules.numbers)
         except NotAscii as bad:
             text = bad.key.decode("utf-8", "backslashreplace")
             raise DepmodError(f"Module index: only 7-bit ASCII is supported: {text}") from bad
-        _write(request.output, contents)
-    return {
-        "directory": os.fsdecode(request.top if request.show else request.output),
-        "modules": len(modules.names),
-        "unreadable": [os.fsdecode(path) for path, (_, code) in zip(modules.paths, modules.outcomes) if code],
-        "written": [] if request.show else [name.decode() for name in contents],
-    }
-
-
-def _find_and_read(request: DepmodRequest, report: Report) -> Modules:
-    top = request.top
-    found = _named_files(request) if request.files else _search(request, report)
-    order = read_input(top, b"modules.order", report)
-    names = in_order(top, {name: path for name, (path, _) in found.items()}, order, report)
-    paths = [found[name][0] for name in names]
-    sizes = [found[name][1][0] for name in names]
-    return Modules(top, names, paths, read_modules(paths, sizes, request.processes or processors()))
-
-
-def _search(request: DepmodRequest, report: Report) -> Found:
-    conf = read_conf(request.configs, request.release.encode(errors="surrogateescape"), report)
-    try:
-        return search_modules(request.top, conf, report)
-    except OSError as error:
-        report("ERROR", f"could not open directory {os.fsdecode(request.top)}: {error.strerror}")
-        raise DepmodError(f"could not search modules: {error.strerror}") from error
+        except FileError as failed:
+            raise DepmodError(
+                f"could not write {os.fsdecode(failed.path)}: {failed.error.strerror}"
+            ) from failed
+        finally:
+            place.close()
+        return [name for name in FILES if name in contents]
 
 
 def _named_files(request: DepmodRequest) -> Found:
@@ -104,64 +238,3 @@ def _named_files(request: DepmodRequest) -> Found:
             raise DepmodError(f"could not add module {text}: {os.fsdecode(found[name][0])} has the same name")
         found[name] = (path, stat_identity(status))
     return found
-
-
-def _read_kernel(request: DepmodRequest, report: Report) -> dict[bytes, int] | None:
-    """What the kernel exports, and each one's CRC; None if that was not said."""
-    name = request.symvers or request.system_map
-    if not name:
-        if request.errors:
-            report("WARNING", "-e needs -E or -F")
-        return None
-    try:
-        with open(name, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise DepmodError(f"could not load {name}: {error.strerror}") from error
-    parse = parse_symvers if request.symvers else parse_system_map
-    return parse(data, name, request.prefix, report)
-
-
-def _tell_needs(
-    request: DepmodRequest,
-    modules: Modules,
-    owners: dict[bytes, int],
-    used: list[list[int]],
-    write: Callable[[bytes], None],
-) -> None:
-    for path, names, users in zip(modules.paths, modules.column(1), used):
-        told: set[int] = set()
-        for name in names[:-1].split(b"\0") if users else ():
-            plain = plain_name(name, request.prefix)
-            owner = owners.get(plain, KERNEL)
-            if owner >= 0 and owner not in told:
-                told.add(owner)
-                write(path + b' needs "' + plain + b'": ' + modules.paths[owner] + b"\n")
-
-
-def _resolve(modules: Modules, used: list[list[int]], report: Report) -> list[list[int]]:
-    """Of each module all that it needs."""
-    ordered = sort_users_first(used)
-    if len(ordered) < len(used):
-        _tell_cycles(modules.names, used, ordered, report)
-        raise DepmodError("modules depend on each other in a loop: nothing was written")
-    return transitive(used, ordered)
-
-
-def _tell_cycles(names: list[bytes], used: list[list[int]], ordered: list[int], report: Report) -> None:
-    def tell(cycle: list[int]) -> None:
-        report("ERROR", "Cycle detected: " + " -> ".join(os.fsdecode(names[number]) for number in cycle))
-
-    count = find_cycles(used, ordered, tell)
-    report("ERROR", f"Found {count} modules in dependency cycles!")
-
-
-def _write(directory: bytes, contents: dict[bytes, bytes]) -> None:
-    try:
-        os.makedirs(directory, 0o755, exist_ok=True)
-    except OSError as error:
-        raise DepmodError(f"could not create directory {os.fsdecode(directory)}: {error.strerror}") from error
-    try:
-        replace_files(directory, contents)
-    except FileError as failed:
-        raise DepmodError(f"could not write {os.fsdecode(failed.path)}: {failed.error.strerror}") from failed

@@ -12,46 +12,70 @@ from struct import Struct
 
 from lkm.tree.depmod.elf import Facts
 
-__all__ = ["Outcome", "StoreError", "pack_outcomes", "unpack_outcomes"]
+__all__ = ["Outcome", "StoreError", "pack_outcomes", "pack_texts", "unpack_outcomes", "unpack_texts"]
 
 Outcome = tuple[Facts, int]
 """What a module says, and 0 or the errno with which it could not be read."""
 
 _COLUMNS = 5
-_HEAD = Struct("=Q5Q")  # the number of modules, and the size of each column's text
+_COUNT = Struct("=Q")
 
 
 class StoreError(Exception):
-    """A block that is not as `pack_outcomes` makes them."""
+    """A block that is not as it was made."""
+
+
+def pack_texts(texts: list[bytes]) -> bytes:
+    """One block of byte strings."""
+    return b"".join([_COUNT.pack(len(texts)), array("I", map(len, texts)).tobytes(), *texts])
+
+
+def unpack_texts(block: bytes) -> list[bytes]:
+    """The strings of a block. Raises `StoreError`."""
+    texts, at = _take_texts(block, 0)
+    if at != len(block):
+        raise StoreError("block: something is left")
+    return texts
+
+
+def _take_texts(block: bytes, at: int) -> tuple[list[bytes], int]:
+    """The strings that begin at an offset, and the offset behind them."""
+    if len(block) - at < _COUNT.size:
+        raise StoreError("block: no count")
+    sizes = array("I")
+    begin = at + _COUNT.size
+    at = begin + sizes.itemsize * int(_COUNT.unpack_from(block, at)[0])
+    if at > len(block):
+        raise StoreError("block: not as long as its count says")
+    sizes.frombytes(block[begin:at])
+    texts = []
+    for size in sizes.tolist():
+        texts.append(block[at : at + size])
+        at += size
+    if at > len(block):
+        raise StoreError("block: not as long as its sizes say")
+    return texts, at
 
 
 def pack_outcomes(outcomes: list[Outcome]) -> bytes:
     """One block."""
-    columns: list[list[bytes]] = [[facts[column] for facts, _ in outcomes] for column in range(_COLUMNS)]
-    texts = [b"".join(column) for column in columns]
-    sizes = [array("I", map(len, column)).tobytes() for column in columns]
     codes = array("I", [code for _, code in outcomes]).tobytes()
-    return b"".join([_HEAD.pack(len(outcomes), *map(len, texts)), codes, *sizes, *texts])
+    columns = [pack_texts([facts[column] for facts, _ in outcomes]) for column in range(_COLUMNS)]
+    return b"".join([pack_texts([codes]), *columns])
 
 
 def unpack_outcomes(block: bytes) -> list[Outcome]:
     """The outcomes of a block, in their order. Raises `StoreError`."""
-    if len(block) < _HEAD.size:
-        raise StoreError("block: shorter than its head")
-    count, *lengths = _HEAD.unpack_from(block)
-    numbers = array("I")
-    width = numbers.itemsize * count
-    at = _HEAD.size + width * (1 + _COLUMNS)
-    if len(block) != at + sum(lengths):
-        raise StoreError("block: not as long as its head says")
-    numbers.frombytes(block[_HEAD.size : at])
+    codes, at = _take_texts(block, 0)
     columns = []
-    for column, length in enumerate(lengths):
-        items, end = [], at + length
-        for size in numbers[count * (1 + column) : count * (2 + column)].tolist():
-            items.append(block[at : at + size])
-            at += size
-        if at != end:
-            raise StoreError("block: texts are not as long as they should be")
-        columns.append(items)
-    return list(zip(zip(*columns), numbers[:count].tolist()))
+    for _ in range(_COLUMNS):
+        column, at = _take_texts(block, at)
+        columns.append(column)
+    numbers = array("I")
+    if at != len(block) or len(codes) != 1 or len(codes[0]) % numbers.itemsize:
+        raise StoreError("block: not as outcomes are")
+    numbers.frombytes(codes[0])
+    if any(len(column) != len(numbers) for column in columns):
+        raise StoreError("block: columns of different lengths")
+    one, two, three, four, five = columns
+    return list(zip(zip(one, two, three, four, five), numbers.tolist()))

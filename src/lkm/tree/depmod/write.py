@@ -8,8 +8,9 @@ directory keeps two runs apart.
 from __future__ import annotations
 
 import os
+from fcntl import LOCK_EX, flock
 
-__all__ = ["FileError", "leftovers", "replace_files"]
+__all__ = ["FileError", "Place", "leftovers"]
 
 _PREFIX = b".lkm-depmod."
 LAST = b"modules.dep"
@@ -23,41 +24,72 @@ class FileError(Exception):
         self.path, self.error = path, error
 
 
-def leftovers(directory: bytes) -> list[bytes]:
-    """Names of what an interrupted run left in `directory`."""
+def leftovers(directory: bytes) -> bool:
+    """Whether an interrupted run has left something in `directory`: its files may not be of one set."""
     try:
-        return [name for name in os.listdir(directory) if name.startswith(_PREFIX)]
+        return any(name.startswith(_PREFIX) for name in os.listdir(directory))
     except OSError:
-        return []
+        return False
 
 
-def replace_files(directory: bytes, contents: dict[bytes, bytes]) -> None:
-    """Write the files. Raises `FileError`, and leaves the old ones as they were if one could not be written.
+class Place:
+    """A directory for files, locked: as long as it is open no other run replaces any. OSError if it is not there.
 
-    All by names relative to the directory, as kmod does: it stays the same one, also for a preloaded library that
-    sends open(2) elsewhere and does not know of rename(2).
+    Files go by names relative to the directory, as in kmod: it stays the same one, also for a preloaded library
+    that sends open(2) elsewhere and does not know of rename(2). Without flock(2) there is no lock.
     """
-    written = []
-    try:
-        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileError(directory, error) from error
-    try:
-        for name, content in contents.items():
-            temporary = _PREFIX + name
-            written.append((temporary, name))
-            with _Naming(directory, temporary):
-                _write(temporary, content, place)
-        written.sort(key=lambda pair: pair[1] == LAST)
-        for temporary, name in written:
-            with _Naming(directory, name):
-                os.rename(temporary, name, src_dir_fd=place, dst_dir_fd=place)
-    except BaseException:
-        for temporary, _ in written:
-            _remove(temporary, place)
-        raise
-    finally:
-        os.close(place)
+
+    def __init__(self, directory: bytes) -> None:
+        self.directory = directory
+        self._file = os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            flock(self._file, LOCK_EX)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Let the next one in."""
+        os.close(self._file)
+
+    def replace(self, contents: dict[bytes, bytes]) -> None:
+        """Write the files; what an interrupted run has left is removed.
+
+        Raises `FileError`; the old files are as they were if one could not be written.
+        """
+        written = []
+        try:
+            for name, content in contents.items():
+                temporary = _PREFIX + name
+                written.append((temporary, name))
+                with _Naming(self.directory, temporary):
+                    self._write(temporary, content)
+            written.sort(key=lambda pair: pair[1] == LAST)
+            for temporary, name in written:
+                with _Naming(self.directory, name):
+                    os.rename(temporary, name, src_dir_fd=self._file, dst_dir_fd=self._file)
+        except BaseException:
+            for temporary, _ in written:
+                self._remove(temporary)
+            raise
+        for left in os.listdir(self.directory):
+            if left.startswith(_PREFIX):
+                self._remove(left)
+
+    def _write(self, name: bytes, content: bytes) -> None:
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(name, flags, 0o644, dir_fd=self._file)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        finally:
+            os.close(file)
+
+    def _remove(self, name: bytes) -> None:
+        try:
+            os.unlink(name, dir_fd=self._file)
+        except OSError:
+            pass
 
 
 class _Naming:
@@ -72,21 +104,3 @@ class _Naming:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, OSError):
             raise FileError(self.path, error) from error
-
-
-def _remove(name: bytes, place: int) -> None:
-    try:
-        os.unlink(name, dir_fd=place)
-    except OSError:
-        pass
-
-
-def _write(name: bytes, content: bytes, place: int) -> None:
-    flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    file = os.open(name, flags, 0o644, dir_fd=place)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-    finally:
-        os.close(file)

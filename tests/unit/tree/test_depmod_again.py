@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: MIT
+"""depmod run again: what it takes from the run before, and that the files are those of a run without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from lkm.cli.kmod.main import run
+from lkm.tree.depmod.cache import is_racy
+from tests.depmod import RELEASE, make_tree, module_bytes, read_files
+
+SYMBOLS = [f"symbol_{number}" for number in range(12)]
+NAMES = [f"kernel/{name}.ko" for name in ("a", "b-c", "d", "e", "f")] + [
+    "extra/g.ko",
+    "updates/a.ko",
+    "extra/x.ko",
+]
+SETTLED = 0.12
+"""Seconds after which a file counts as old enough to be known again."""
+
+
+def lkm(top: Path, *options: str) -> int:
+    """With a cache beside the tree: of an image none is kept unless it is asked for."""
+    return run("depmod", ["-b", str(top), "--cache", str(top.parent / "cache"), *options, RELEASE])
+
+
+def done(top: Path, capfd: pytest.CaptureFixture[str], *options: str) -> tuple[int, list[str]]:
+    """How many modules a run has read, and what it has written."""
+    capfd.readouterr()
+    assert lkm(top, "--json", *options) == 0
+    summary = json.loads(capfd.readouterr().out)
+    return summary["read"], [name.removeprefix("modules.") for name in summary["written"]]
+
+
+def assert_as_made_anew(top: Path) -> None:
+    """The files are those of a run that knows nothing."""
+    anew = top.parent / "anew"
+    assert lkm(top, "--no-cache", "-o", str(anew)) == 0
+    assert read_files(top / "lib/modules" / RELEASE) == read_files(anew / "lib/modules" / RELEASE)
+
+
+def some_module(chance: random.Random, name: str) -> bytes:
+    """A module that exports, needs and is called something."""
+    number = chance.randrange(len(SYMBOLS))
+    return module_bytes(
+        Path(name).stem,
+        # Who exports a symbol needs only later ones: no loops.
+        exports=[SYMBOLS[number]] if chance.random() < 0.7 else [],
+        imports=chance.sample(SYMBOLS[number + 1 :], min(chance.randrange(3), len(SYMBOLS) - number - 1)),
+        info=[("alias", f"a-{chance.randrange(4)}*") for _ in range(chance.randrange(3))]
+        + [("softdep", f"pre: {chance.randrange(9)}")] * chance.randrange(2),
+    )
+
+
+def settle() -> None:
+    time.sleep(SETTLED)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    top = tmp_path / "tree"
+    files = {
+        "kernel/a.ko": module_bytes("a", exports=["one"], info=[("alias", "x-a")]),
+        "kernel/b.ko": module_bytes("b", exports=["two"], imports=["one", "none"], info=[("alias", "x-a")]),
+        "kernel/c.ko": module_bytes("c", imports=["two"], info=[("softdep", "pre: a")]),
+    }
+    make_tree(top, files, order=files)
+    settle()
+    assert lkm(top) == 0
+    return top
+
+
+def test_nothing_is_read_or_written_when_nothing_has_changed(
+    tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert done(tree, capfd) == (0, [])
+    assert done(tree, capfd, "-A") == (0, [])
+
+
+def test_only_what_has_changed_is_read_and_only_its_files_are_written(
+    tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tree / "lib/modules" / RELEASE / "kernel/c.ko"
+    path.write_bytes(module_bytes("c", imports=["two"], info=[("softdep", "pre: b")]))
+    settle()
+    assert done(tree, capfd) == (1, ["dep", "softdep"])
+    assert_as_made_anew(tree)
+    path.write_bytes(module_bytes("c", imports=["one"], info=[("alias", "y"), ("softdep", "pre: b")]))
+    assert done(tree, capfd) == (1, ["dep", "dep.bin", "alias", "alias.bin", "devname"])
+    assert_as_made_anew(tree)
+
+
+def test_a_new_export_is_found_by_those_that_had_needed_it_all_along(
+    tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = make_tree(tree, {"extra/z.ko": module_bytes("z", exports=["none"])})
+    assert done(tree, capfd)[0] == 2
+    assert "kernel/b.ko: extra/z.ko kernel/a.ko\n" in (directory / "modules.dep").read_text()
+    assert_as_made_anew(tree)
+
+
+def test_a_deleted_exporter_is_missed(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With -A too, where kmod looks at times only."""
+    directory = tree / "lib/modules" / RELEASE
+    (directory / "kernel/a.ko").unlink()
+    assert done(tree, capfd, "-A")[0] == 0
+    assert (directory / "modules.dep").read_text() == "kernel/b.ko:\nkernel/c.ko: kernel/b.ko\n"
+    assert_as_made_anew(tree)
+
+
+def test_a_module_that_only_looks_the_same_is_read(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tree / "lib/modules" / RELEASE / "kernel/c.ko"
+    status = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"pre: a\0", b"pre: b\0"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert done(tree, capfd)[0] == 1
+    assert_as_made_anew(tree)
+
+
+def test_a_module_that_was_written_just_before_it_was_read_is_read_again(
+    tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It may have changed since, within the resolution of the clock."""
+    path = tree / "lib/modules" / RELEASE / "kernel/c.ko"
+    path.write_bytes(path.read_bytes())
+    assert done(tree, capfd)[0] == 1
+    assert done(tree, capfd)[0] == 1
+    settle()
+    assert done(tree, capfd)[0] == 1
+    assert done(tree, capfd) == (0, [])
+
+
+def test_quick_without_a_cache(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Times, as kmod has it; but also which modules there are, and whether all files are."""
+    directory = tree / "lib/modules" / RELEASE
+    assert done(tree, capfd, "-A", "--no-cache") == (0, [])
+    later = time.time() + 2
+    os.utime(directory / "kernel/c.ko", (later, later))
+    assert done(tree, capfd, "-A", "--no-cache")[0] == 3
+    os.utime(directory / "modules.dep", (later, later))
+    (directory / "kernel/b.ko").unlink()
+    assert done(tree, capfd, "-A", "--no-cache")[0] == 2
+    os.utime(directory / "modules.dep", (later, later))
+    (directory / "modules.weakdep").unlink()
+    assert done(tree, capfd, "-A", "--no-cache")[0] == 2
+
+
+def test_what_counts_as_too_recent() -> None:
+    second = 1_000_000_000
+    now = 1_700_000_000 * second
+    assert is_racy((1, 1, now - 50_000_000, now - 10 * second - 1), now)
+    assert is_racy((1, 1, 0, now + second + 1), now)
+    assert not is_racy((1, 1, now - 200_000_001, 0), now)
+    assert is_racy((1, 1, 0, now - 2 * second), now)  # whole seconds: the file system may know no others
+    assert not is_racy((1, 1, 0, now - 3 * second), now)
+
+
+@pytest.mark.parametrize("name", ["dep", "alias.bin", "devname"])
+@pytest.mark.parametrize("change", ["delete", "replace", "append"])
+def test_a_file_that_somebody_else_changed_is_made_anew(
+    tree: Path, capfd: pytest.CaptureFixture[str], name: str, change: str
+) -> None:
+    path = tree / "lib/modules" / RELEASE / f"modules.{name}"
+    content = path.read_bytes()
+    if change == "append":
+        path.write_bytes(content + b"x")
+    else:
+        path.unlink()
+    if change == "replace":
+        path.write_bytes(b"x" * len(content))
+    assert done(tree, capfd)[0] == 0
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["order", "builtin", "builtin.modinfo"])
+def test_other_inputs_count_too(tree: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    path = tree / "lib/modules" / RELEASE / f"modules.{name}"
+    text = {"order": "kernel/c.ko\n", "builtin": "kernel/z.ko\n", "builtin.modinfo": "z.alias=y\0"}[name]
+    path.write_text(text, encoding="utf-8")
+    assert done(tree, capfd)[0] == 0
+    assert_as_made_anew(tree)
+
+
+def test_configuration_counts_too(tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.conf").write_text("exclude kernel\n", encoding="utf-8")
+    assert done(tree, capfd, "-C", str(tmp_path / "x.conf"))[0] == 0
+    assert (tree / "lib/modules" / RELEASE / "modules.dep").read_text() == ""
+
+
+def test_messages_are_told_again(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make_tree(
+        tree,
+        {"kernel/broken.ko": b"no module at all", "kernel/w.ko": module_bytes("w", info=[("alias", "[")])},
+    )
+    settle()
+    for _ in range(3):
+        assert lkm(tree) == 0
+        told = capfd.readouterr().err
+        assert "broken.ko: Exec format error\n" in told
+        assert "Unmatched bracket in [\n" in told
+    assert lkm(tree, "-A") == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flip", "foreign", "writable", "link", "directory"])
+def test_a_cache_that_cannot_be_trusted_is_none(
+    tree: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    (path,) = (tmp_path / "cache").iterdir()
+    data = path.read_bytes()
+    if damage in {"empty", "cut"}:
+        path.write_bytes(data[: len(data) // 2 if damage == "cut" else 0])
+    elif damage == "flip":
+        path.write_bytes(bytes(255 - byte for byte in data))
+    elif damage == "foreign":
+        if os.geteuid() == 0:
+            os.chown(path, 12345, 12345)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    elif damage == "writable":
+        path.chmod(0o622)
+    elif damage == "link":
+        shutil.copy(path, tmp_path / "elsewhere")
+        path.unlink()
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+        path.mkdir()
+    assert done(tree, capfd)[0] == 3
+    assert_as_made_anew(tree)
+
+
+def test_every_flipped_byte_of_the_cache_is_noticed_or_does_no_harm(
+    tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = (tmp_path / "cache").iterdir()
+    data = path.read_bytes()
+    before = read_files(tree / "lib/modules" / RELEASE)
+    chance = random.Random(5)
+    for at in chance.sample(range(len(data)), 60):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :])
+        (tree / "lib/modules" / RELEASE / "modules.dep").unlink()
+        assert lkm(tree) == 0
+        assert read_files(tree / "lib/modules" / RELEASE) == before
+
+
+def test_a_cache_directory_that_cannot_be_made_is_no_harm(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert lkm(tree, "--cache", str(tmp_path / "file/below")) == 0
+    assert_as_made_anew(tree)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_changes_give_the_files_of_a_run_that_knows_nothing(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    top = tmp_path / "tree"
+    order = chance.sample(NAMES[:5], 4)
+    directory = make_tree(top, {name: some_module(chance, name) for name in NAMES[:6]}, order=order)
+    for _ in range(12):
+        assert lkm(top) == 0
+        assert_as_made_anew(top)
+        if chance.random() < 0.5:
+            settle()
+        for name in chance.sample(NAMES, chance.randrange(1, 3)):
+            path = directory / name
+            path.parent.mkdir(exist_ok=True)
+            if path.exists() and chance.random() < 0.4:
+                path.unlink()
+            else:
+                path.write_bytes(some_module(chance, name))
