@@ -39,7 +39,7 @@ def test_situation(
 def test_what_a_dead_init_left_behind_is_named_and_stays(guest: Guest) -> None:
     moments = {module: left_by_death(module) for module in _registered(guest)}
     prepare(guest, [step for moment in moments.values() for step in moment.steps])
-    for module, answer in _why(guest).items():
+    for module, answer in _why(guest).items() if _has_tables(guest) else ():
         check_diagnosis(answer.object, moments[module], {}, answer)
         assert answer.code == 1, answer
     for answer in ask(guest, *(["rescue", module, "--json"] for module in moments), timeout=480):
@@ -53,7 +53,7 @@ def test_what_an_exit_takes_away_is_no_obstacle(guest: Guest) -> None:
     prepare(guest, [f"insmod {module}.ko die=0" for module in modules])
     for module, answer in _why(guest).items():
         assert (answer.object["verdict"], answer.code) == ("removable", 0), answer
-        for thing in REGISTERED[module]:
+        for thing in REGISTERED[module] if _has_tables(guest) else ():
             assert thing in answer.stdout, f"{thing!r} is not said\n{answer}"
     for answer in ask(guest, *(["unload", module, "--json"] for module in modules), timeout=480):
         assert (answer.object["outcome"], answer.code) == ("removed", 0), answer
@@ -65,6 +65,11 @@ def _registered(guest: Guest) -> list[str]:
     """The modules that leave something in a table. arm64's machine has no interrupt line that a test may share."""
     arm64 = guest.kernel.series.architecture == "arm64"
     return [module for module in REGISTERED if not (arm64 and module == "left_irq")]
+
+
+def _has_tables(guest: Guest) -> bool:
+    """Whether the kernel's tables can be found; elsewhere the scan alone knows what is left behind."""
+    return guest.kernel.series.name not in NO_VARIABLES
 
 
 def _why(guest: Guest) -> dict[str, Answer]:

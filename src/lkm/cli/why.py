@@ -35,7 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--snapshot", metavar="FILE", help="diagnose what lkm snapshot recorded, here or elsewhere"
     )
     parser.add_argument(
-        "--scan", action="store_true", help="search kernel memory for pointers into it: what would dangle"
+        "--scan",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="search kernel memory for pointers into it, for what would dangle; by default where it could only go "
+        "without its exit",
     )
 
 
@@ -48,13 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     snapshot = read_snapshot(arguments.snapshot)
     if snapshot.policy.loadable is False:
         raise NoLoadableModules
-    if arguments.scan:
+    name = module_name(arguments.name)
+    diagnosis = diagnose(snapshot, name)
+    if _wants_scan(arguments, snapshot, diagnosis):
         progress = ScanProgress()
         try:
-            snapshot = with_scans(Root.live(), snapshot, [module_name(arguments.name)], progress=progress)
+            snapshot = with_scans(Root.live(), snapshot, [name], progress=progress)
         finally:
             progress.end()
-    diagnosis = diagnose(snapshot, module_name(arguments.name))
+        diagnosis = diagnose(snapshot, name)
     if arguments.json:
         print(json.dumps(as_object(diagnosis, snapshot), indent=1))
     else:
@@ -70,6 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 4
     return 0 if diagnosis.verdict is Verdict.REMOVABLE else 1
+
+
+def _wants_scan(arguments: argparse.Namespace, snapshot: Snapshot, diagnosis: Diagnosis) -> bool:
+    """A rescue scans before it edits, and its verdict may then be another one than `safe`: so it is told here."""
+    if arguments.scan is not None or arguments.snapshot:
+        return bool(arguments.scan)
+    return diagnosis.verdict is Verdict.SAFE and snapshot.policy.euid == 0
 
 
 def read_snapshot(path: str | None) -> Snapshot:

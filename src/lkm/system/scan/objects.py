@@ -2,7 +2,7 @@
 """What a live place is in words, and what happens when the pointer in it is followed.
 
 A cache of its own has one type of object: the member that points is named by BTF. Objects of the general
-caches (kmalloc-*) can be anything: they are not identified by their cache.
+caches (kmalloc-*) can be anything: they are not identified by their cache, but some by a list that they are in.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.system.kernel_tasks import read_task
-from lkm.system.memory import KernelMemory
+from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scanned import Place, PlaceKind
+from lkm.system.tables.interfaces import INTERFACE_FIELDS
 
 __all__ = ["identify", "is_abandoned", "is_known"]
 
@@ -43,13 +44,34 @@ _CACHES = {
 }
 
 
+class _Linked(NamedTuple):
+    """Objects of the general caches: those of `struct` are in a list of the kernel by their member `link`."""
+
+    struct: str
+    link: str
+    fields: tuple[str, ...]
+    event: str
+
+
+_LINKED = (
+    _Linked(
+        "net_device",
+        "dev_list",
+        INTERFACE_FIELDS,
+        "the next use of the interface {name!r} calls freed code",
+    ),
+    _Linked("miscdevice", "list", ("fops",), "the next open of /dev/{name} calls freed code"),
+)
+"""Found so where their lists are not: without CONFIG_KALLSYMS_ALL kallsyms has no variables."""
+
+
 def identify(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[str, str]]:
     """What it is and the event, or None where nobody can tell. `value` is the pointer there. Raises `LkmError` for
     memory that is gone."""
     if place.kind is PlaceKind.STACK:
         return _waiter(memory, place, value)
     if place.kind is PlaceKind.SLAB:
-        return None if _is_general(place.name) else _slab(memory, place)
+        return _linked(memory, place) if _is_general(place.name) else _slab(memory, place)
     if place.kind is PlaceKind.KERNEL:
         named = place.name or f"variable at {place.address:#x}"
         return (
@@ -115,6 +137,32 @@ def _slab(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     return what, kind.event.format(name=name or "?")
 
 
+def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
+    """An object whose pointer is where such objects have it, and whose neighbours in the list point back."""
+    for kind in _LINKED:
+        member = next((each for each in kind.fields if _at(memory, kind.struct, each) == place.offset), None)
+        node = place.start + _at(memory, kind.struct, kind.link)
+        if member and node + 16 <= place.start + place.size and _is_in_list(memory, node):
+            name = _name(memory, kind.struct, place.start)
+            return f"{kind.struct}.{member} of {name}", kind.event.format(name=name)
+    return None
+
+
+def _at(memory: KernelMemory, struct: str, member: str) -> int:
+    """Its offset; -1 where this kernel's struct has none of that name."""
+    try:
+        return memory.offset(struct, member)
+    except LkmError:
+        return -1
+
+
+def _is_in_list(memory: KernelMemory, node: int) -> bool:
+    following, before = memory.words(node, 2)
+    if not (is_kernel_pointer(following) and is_kernel_pointer(before)) or following == node:
+        return False
+    return memory.u64(following + 8) == node == memory.u64(before)
+
+
 def _is_really(memory: KernelMemory, struct: str, start: int) -> bool:
     """Whether the object is of that type, in a cache that has others too. Raises `LkmError`."""
     if struct == "file":
@@ -147,6 +195,10 @@ def _name(memory: KernelMemory, struct: str, start: int) -> str:
         return memory.text(_dentry_name(memory, start), "")
     if struct == "debugfs_inode_info":
         return memory.text(_inode_name(memory, start + memory.offset(struct, "vfs_inode")), "")
+    if struct == "net_device":
+        return memory.text(start + memory.offset(struct, "name"), "")
+    if struct == "miscdevice":
+        return memory.text(memory.u64(start + memory.offset(struct, "name")), "")
     if struct == "task_struct":
         return memory.text(start + memory.offset("task_struct", "comm"), "")
     return ""

@@ -16,11 +16,11 @@ from lkm.system.snapshot import Registration, RegistrationKind
 from lkm.system.tables import driver_core
 from lkm.system.tables.namespaces import network_namespaces
 
-__all__ = ["read_interfaces"]
+__all__ = ["INTERFACE_FIELDS", "read_interfaces"]
 
 _MAX_INTERFACES = 1 << 16
 _IFF_UP = 1
-_FIELDS = ("netdev_ops", "rtnl_link_ops", "ethtool_ops", "header_ops", "priv_destructor")
+INTERFACE_FIELDS = ("netdev_ops", "rtnl_link_ops", "ethtool_ops", "header_ops", "priv_destructor")
 
 
 def read_interfaces(root: Root, memory: Optional[KernelMemory], owners: Owners) -> Iterator[Registration]:
@@ -33,13 +33,14 @@ def read_interfaces(root: Root, memory: Optional[KernelMemory], owners: Owners) 
 def _walk(memory: KernelMemory, owners: Owners) -> Iterator[Registration]:
     link, name = memory.offset("net_device", "dev_list"), memory.offset("net_device", "name")
     flags = memory.offset("net_device", "flags")
-    size = max(memory.offset("net_device", field) for field in (*_FIELDS, "dev_list", "name", "flags")) + 16
+    wanted = (*INTERFACE_FIELDS, "dev_list", "name", "flags")
+    size = max(memory.offset("net_device", field) for field in wanted) + 16
     initial = memory.symbols.address("init_net")
     for namespace in network_namespaces(memory):
         head = namespace + memory.offset("net", "dev_base_head")
         for node in memory.list_nodes(head, what="dev_base_head", limit=_MAX_INTERFACES):
             data = memory.read(node - link, size)
-            pointer = owned_pointer(memory, owners, "net_device", data, _FIELDS)
+            pointer = owned_pointer(memory, owners, "net_device", data, INTERFACE_FIELDS)
             if pointer:
                 raw = data[name : name + 16].split(b"\0", 1)[0]
                 yield Registration(

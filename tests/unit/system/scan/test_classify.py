@@ -145,6 +145,23 @@ def test_a_cache_that_nobody_knows_has_unknown_objects(kernel: FakeKernel) -> No
     assert classify(kernel, slab("demo_cache", kernel.new(64), 8)).found is HitClass.UNKNOWN
 
 
+@pytest.mark.parametrize(("linked", "found"), [(True, "live"), (False, "unknown")])
+def test_an_interface_is_known_by_the_list_that_it_is_in(
+    kernel: FakeKernel, *, linked: bool, found: str
+) -> None:
+    """Where kallsyms has no variables, the list itself is not found."""
+    device, other = kernel.new(0x1000), kernel.new(16)
+    kernel.put(device, b"left0\0")
+    for node, neighbour in ((device + 0x48, other), (other, device + 0x48)):
+        kernel.put(node, neighbour)
+        kernel.put(node + 8, neighbour)
+    if not linked:
+        kernel.put(other, 0)
+    hit = classify(kernel, slab("kmalloc-4k", device, 0xD0, 0x1000))
+    assert hit.found.value == found
+    assert not linked or (hit.what, "left0" in hit.event) == ("net_device.netdev_ops of left0", True)
+
+
 @pytest.mark.parametrize(("gone", "found"), [(0, "live"), (16, "stale")])
 def test_a_task_that_has_ended_is_left_over(kernel: FakeKernel, gone: int, found: str) -> None:
     task = kernel.new("task_struct")

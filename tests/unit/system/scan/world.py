@@ -27,6 +27,7 @@ STRUCTS = {
     "file": (256, {"f_path.dentry": 0x48, "f_inode": 0x50, "f_op": 0x58, "private_data": 0x60}),
     "dentry": (192, {"d_name.name": 0x28, "d_inode": 0x30}),
     "vm_area_struct": (152, {"vm_start": 0, "vm_end": 8, "vm_ops": 0x60}),
+    "net_device": (0x900, {"name": 0, "netdev_ops": 0xD0, "dev_list": 0x48}),
     "task_struct": (0x800, {
         "stack": 0x38, "__state": 0x40,
         "comm": 0x100, "exit_state": 0x20, "flags": 0x28, "pid": 0x30, "tgid": 0x34}),
