@@ -10,11 +10,18 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, Union
+from typing import Any, Protocol, Union
 
 from lkm.errors import ParseError
 
-__all__ = ["DEFAULT_LIMIT", "Compression", "CompressionError", "compression_of", "decompress"]
+__all__ = [
+    "DEFAULT_LIMIT",
+    "Compression",
+    "CompressionError",
+    "Decompressor",
+    "compression_of",
+    "decompress",
+]
 
 DEFAULT_LIMIT = 1 << 30
 """Most bytes that a file may decompress to: 1 GiB."""
@@ -72,6 +79,46 @@ def decompress(data: Buffer, *, name: str = "<bytes>", limit: int = DEFAULT_LIMI
 
         chunks = zstd.decompress_chunks(bytes(data), name)
     return _join(chunks, name, limit)
+
+
+class Decompressor:
+    """`decompress` for many files: the same content and errors, but one call a file where one is enough."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._zstd: Callable[[bytes, int], Buffer | None] | None = None
+
+    def __call__(self, data: bytes, *, name: str = "<bytes>") -> Buffer:
+        """The content of a file. Raises `CompressionError`."""
+        content: Buffer | None = None
+        if data.startswith(b"\x28\xb5\x2f\xfd"):
+            content = self._run_zstd(data)
+        elif data.startswith((b"\xfd7zXZ", b"\x1f\x8b")):
+            content = self._run_stream(data)
+        return decompress(data, name=name, limit=self._limit) if content is None else content
+
+    def _run_zstd(self, data: bytes) -> Buffer | None:
+        if self._zstd is None:
+            from lkm.formats import zstd
+
+            self._zstd = zstd.whole_decompressor() or (lambda _data, _limit: None)
+        return self._zstd(data, self._limit)
+
+    def _run_stream(self, data: bytes) -> bytes | None:
+        """One stream, and nothing after it."""
+        try:
+            if data[0] == 0xFD:
+                import lzma
+
+                stream: Any = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            else:
+                import zlib
+
+                stream = zlib.decompressobj(wbits=31)
+            content: bytes = stream.decompress(data, self._limit)
+        except Exception:  # noqa: BLE001 - whatever it is: decompress() will say what is wrong
+            return None
+        return content if stream.eof and not stream.unused_data else None
 
 
 def _join(chunks: Iterable[bytes], name: str, limit: int) -> bytes:

@@ -7,9 +7,10 @@ Tried in this order: `compression.zstd` (Python 3.14), the zstandard wheel, libz
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from lkm.formats.compression import (
+    Buffer,
     Compression,
     CompressionError,
     Stream,
@@ -19,7 +20,7 @@ from lkm.formats.compression import (
     truncated,
 )
 
-__all__ = ["BACK_ENDS", "decompress_chunks", "is_available"]
+__all__ = ["BACK_ENDS", "WHOLE_BACK_ENDS", "decompress_chunks", "is_available", "whole_decompressor"]
 
 _OUTPUT = 1 << 17
 
@@ -113,5 +114,76 @@ def _load_library() -> _BackEnd:
 
     return run
 
+
+def whole_decompressor() -> Whole | None:
+    """What decompresses one frame that tells its size: `(data, limit)` → content, or None if it cannot.
+
+    It is the faster for one call without a copy, and the caller keeps it for many files. None without any.
+    """
+    for load in WHOLE_BACK_ENDS:
+        try:
+            back_end = load()
+        except (ImportError, OSError, AttributeError):
+            continue
+        return back_end
+    return None
+
+
+Whole = Callable[[bytes, int], Optional[Buffer]]
+
+
+def _whole_standard() -> Whole:
+    from compression import zstd
+
+    def run(data: bytes, limit: int) -> Buffer | None:
+        stream = zstd.ZstdDecompressor()
+        try:
+            content: bytes = stream.decompress(data, limit)
+        except zstd.ZstdError:
+            return None
+        return content if stream.eof and not stream.unused_data else None
+
+    return run
+
+
+def _whole_wheel() -> Whole:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor()
+
+    def run(data: bytes, limit: int) -> Buffer | None:
+        try:
+            if not 0 <= zstandard.frame_content_size(data) <= limit:
+                return None
+            content: bytes = decompressor.decompress(data, allow_extra_data=False)
+        except zstandard.ZstdError:
+            return None
+        return content
+
+    return run
+
+
+def _whole_library() -> Whole:
+    import ctypes
+
+    library: Any = ctypes.CDLL("libzstd.so.1")
+    find_size, run_once = library.ZSTD_getFrameContentSize, library.ZSTD_decompress
+    find_size.argtypes, find_size.restype = [ctypes.c_char_p, ctypes.c_size_t], ctypes.c_ulonglong
+    run_once.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+    run_once.restype = ctypes.c_size_t
+
+    def run(data: bytes, limit: int) -> Buffer | None:
+        size = find_size(data, len(data))  # unknown and corrupt are the two greatest numbers
+        if size > limit:
+            return None
+        target = bytearray(size)
+        content = (ctypes.c_char * size).from_buffer(target)
+        done = run_once(content, size, data, len(data))
+        return memoryview(target) if done == size else None
+
+    return run
+
+
+WHOLE_BACK_ENDS: tuple[Callable[[], Whole], ...] = (_whole_standard, _whole_wheel, _whole_library)
 
 BACK_ENDS: tuple[Callable[[], _BackEnd], ...] = (_load_standard, _load_wheel, _load_library)

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from lkm.formats import zstd
-from lkm.formats.compression import Compression, CompressionError, compression_of, decompress
+from lkm.formats.compression import Compression, CompressionError, Decompressor, compression_of, decompress
 
 PLAIN = bytes(range(256)) * 3000 + bytes(5000)
 
@@ -123,3 +123,34 @@ def test_no_zstd_at_all_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(zstd, "BACK_ENDS", (missing,))
     with pytest.raises(CompressionError, match=r"x\.ko: zstd needs .*; install libzstd1"):
         decompress(zstandard.compress(PLAIN), name="x.ko")
+
+
+@EACH
+@pytest.mark.parametrize("back_end", range(len(zstd.WHOLE_BACK_ENDS)))
+def test_a_decompressor_for_many_files_says_the_same(
+    kind: Compression, back_end: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zstd, "WHOLE_BACK_ENDS", zstd.WHOLE_BACK_ENDS[back_end:])
+    packed, other = CODECS[kind](PLAIN), CODECS[kind](b"other")
+    limit = len(PLAIN)
+    many = Decompressor(limit)
+    cases = [packed, packed + other, packed + bytes(8), packed + b"extra", packed[:-3], packed[:9], packed[:100],
+             packed[:60] + bytes(40) + packed[100:], CODECS[kind](PLAIN + b"1"), b"\x7fELF", b"", other]  # fmt: skip
+    for case in cases:
+        assert said(lambda data: bytes(many(data)), case) == said(
+            lambda data: decompress(data, limit=limit), case
+        )
+
+
+def said(run: Callable[[bytes], bytes], data: bytes) -> bytes | str:
+    """The content, or what is wrong."""
+    try:
+        return run(data)
+    except CompressionError as error:
+        return str(error)
+
+
+def test_a_zstd_frame_that_does_not_tell_its_size() -> None:
+    stream = zstandard.ZstdCompressor().compressobj()
+    packed = stream.compress(PLAIN) + stream.flush()
+    assert bytes(Decompressor()(packed)) == PLAIN

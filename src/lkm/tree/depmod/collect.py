@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from lkm.tree.depmod.cache import Cache, Knowledge, identities_of
-from lkm.tree.depmod.read import processors, read_modules
+from lkm.tree.depmod.helper import processors
+from lkm.tree.depmod.read import read_modules
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.resolve import split_imports
 from lkm.tree.depmod.search import Found

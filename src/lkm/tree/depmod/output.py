@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 
 from lkm.tree.depmod import render
+from lkm.tree.depmod.helper import Helper, processors
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.search import Report
-from lkm.tree.depmod.store import Outcome
+from lkm.tree.depmod.store import Outcome, pack_texts, unpack_texts
 
-__all__ = ["FILES", "Modules", "read_input", "render_all", "render_texts", "sorted_symbols"]
+__all__ = ["FILES", "Beside", "Modules", "read_input", "render_all", "render_texts", "sorted_symbols"]
 
 FILES = (
     b"modules.dep", b"modules.dep.bin", b"modules.alias", b"modules.alias.bin", b"modules.softdep",
@@ -19,6 +20,9 @@ FILES = (
     b"modules.builtin.alias.bin", b"modules.devname",
 )  # fmt: skip
 """All that is written."""
+
+
+_MIN_BESIDE = 400  # modules for which it pays to start a process
 
 
 class Modules:
@@ -53,20 +57,70 @@ def render_texts(
     yield b"modules.devname", render.devname_text(names, aliases, report)
 
 
+class Beside:
+    """Half of the work, begun by another process while this one still resolves: modules.alias.bin and a text.
+
+    `wanted`: whether that pays, and nobody has to see what is done.
+    """
+
+    def __init__(
+        self, request: DepmodRequest, modules: Modules, owners: dict[bytes, int], *, wanted: bool
+    ) -> None:
+        self._arguments = (request.warn, modules, owners)
+        beside = wanted and len(modules.names) >= _MIN_BESIDE and (request.processes or processors()) > 1
+        self._helper = Helper(self._block) if beside else None
+
+    def _block(self) -> bytes:
+        told: list[bytes] = []
+        made = self._make(
+            lambda level, text: told.append(f"{level}\0{text}".encode(errors="surrogateescape"))
+        )
+        return pack_texts([*made, *told])
+
+    def _make(self, report: Report) -> tuple[bytes, bytes]:
+        warn, modules, owners = self._arguments
+        index = render.alias_index(modules.names, modules.column(2), report, warn=warn)
+        return index, render.symbol_text(modules.names, sorted_symbols(owners))
+
+    def end(self) -> bytes | None:
+        """What the other process has made; after this there is none."""
+        helper, self._helper = self._helper, None
+        return helper.result() if helper else None
+
+    def take(self, report: Report) -> tuple[bytes, bytes]:
+        """modules.alias.bin and modules.symbols. Raises `render.NotAscii`."""
+        block = self.end()
+        if block is None:  # it has failed, or there is none: then it is done here
+            return self._make(report)
+        index, text, *told = unpack_texts(block)
+        for line in told:
+            level, _, message = line.decode(errors="surrogateescape").partition("\0")
+            report(level, message)
+        return index, text
+
+
 def render_all(
     request: DepmodRequest,
     modules: Modules,
     owners: dict[bytes, int],
     needs: list[list[int]],
+    *,
+    beside: Beside,
     report: Report,
 ) -> dict[bytes, bytes]:
     """File name → content. Raises `render.NotAscii`."""
-    names = modules.names
-    contents = dict(render_texts(modules, owners, needs, report))
-    lines = contents[b"modules.dep"].split(b"\n")
-    contents[b"modules.dep.bin"] = render.dependency_index(names, lines)
-    contents[b"modules.alias.bin"] = render.alias_index(names, modules.column(2), report, warn=request.warn)
-    contents[b"modules.symbols.bin"] = render.symbol_index(names, sorted_symbols(owners))
+    names, aliases = modules.names, modules.column(2)
+    lines = render.dependency_lines(modules.shown, needs)
+    contents = {
+        b"modules.dep": b"".join([line + b"\n" for line in lines]),
+        b"modules.dep.bin": render.dependency_index(names, lines),
+        b"modules.alias": render.alias_text(names, aliases),
+        b"modules.softdep": render.word_text(b"softdep", b"Soft", names, modules.column(3)),
+        b"modules.weakdep": render.word_text(b"weakdep", b"Weak", names, modules.column(4)),
+        b"modules.symbols.bin": render.symbol_index(names, owners),
+    }
+    contents[b"modules.alias.bin"], contents[b"modules.symbols"] = beside.take(report)
+    contents[b"modules.devname"] = render.devname_text(names, aliases, report)
     for name, make in (
         (b"modules.builtin", render.builtin_index),
         (b"modules.builtin.modinfo", render.builtin_alias_index),

@@ -12,9 +12,10 @@ import os
 from collections.abc import Callable, Sequence
 
 from lkm.tree.depmod.elf import BadModule, Facts, Read, parse_facts
-from lkm.tree.depmod.store import Outcome, StoreError, pack_outcomes, unpack_outcomes
+from lkm.tree.depmod.helper import Helper
+from lkm.tree.depmod.store import Outcome, pack_outcomes, unpack_outcomes
 
-__all__ = ["processors", "read_module", "read_modules", "with_module"]
+__all__ = ["read_module", "read_modules", "with_module"]
 
 NOTHING: Facts = (b"", b"", b"", b"", b"")
 
@@ -24,14 +25,11 @@ _MAX_PROCESSES = 16
 _MAX_SIZE = 1 << 30  # bytes that a module may decompress to
 
 
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
+
+    from lkm.formats.compression import Buffer, Decompressor
 
     _Result = TypeVar("_Result")
 
@@ -48,7 +46,8 @@ def with_module(path: bytes, parse: Callable[[Read, int], _Result]) -> _Result:
         plain = _decompress(os.pread(file, size, 0))
     finally:
         os.close(file)
-    return parse(lambda offset, count: plain[offset : offset + count], len(plain))
+    view = memoryview(plain)
+    return parse(lambda offset, count: bytes(view[offset : offset + count]), len(plain))
 
 
 def read_module(path: bytes) -> Outcome:
@@ -61,13 +60,20 @@ def read_module(path: bytes) -> Outcome:
         return NOTHING, error.errno or errno.EIO
 
 
-def _decompress(data: bytes) -> bytes:
-    from lkm.formats.compression import Compression, CompressionError, compression_of, decompress
+class _Shared:
+    """Made once a process."""
+
+    decompressor: Decompressor | None = None
+
+
+def _decompress(data: bytes) -> Buffer:
+    from lkm.formats.compression import Compression, CompressionError, Decompressor, compression_of
 
     if compression_of(data) is Compression.NONE:
         raise BadModule(errno.ENOEXEC)
+    decompress = _Shared.decompressor = _Shared.decompressor or Decompressor(_MAX_SIZE)
     try:
-        return decompress(data, limit=_MAX_SIZE)
+        return decompress(data)
     except CompressionError as error:
         raise BadModule(errno.EINVAL) from error
 
@@ -79,45 +85,17 @@ def read_modules(paths: Sequence[bytes], sizes: Sequence[int], processes: int) -
         return [read_module(path) for path in paths]
     by_size = sorted(range(len(paths)), key=sizes.__getitem__, reverse=True)
     shares = [by_size[start::processes] for start in range(processes)]
-    children = [_start([paths[number] for number in share]) for share in shares[1:]]
+    helpers = [Helper(_reader([paths[number] for number in share])) for share in shares[1:]]
     found: list[Outcome] = [(NOTHING, 0)] * len(paths)
     for number in shares[0]:
         found[number] = read_module(paths[number])
-    for share, child in zip(shares[1:], children):
-        outcomes = _finish(child, len(share))
-        if outcomes is None:  # it was killed: what it was to do is done here
-            outcomes = [read_module(paths[number]) for number in share]
+    for share, helper in zip(shares[1:], helpers):
+        block = helper.result()  # none if it was killed: what it was to do is done here
+        outcomes = unpack_outcomes(block) if block else [read_module(paths[number]) for number in share]
         for number, outcome in zip(share, outcomes):
             found[number] = outcome
     return found
 
 
-def _start(paths: list[bytes]) -> tuple[int, int]:
-    """A process that reads these: its id, and the file that it leaves its block in."""
-    file = os.memfd_create("lkm-depmod")
-    child = os.fork()
-    if child:
-        return child, file
-    code = 1
-    try:
-        block = memoryview(pack_outcomes([read_module(path) for path in paths]))
-        while block:
-            block = block[os.write(file, block) :]
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _finish(child: tuple[int, int], count: int) -> list[Outcome] | None:
-    process, file = child
-    try:
-        _, status = os.waitpid(process, 0)
-        if status:
-            return None
-        size = os.fstat(file).st_size
-        outcomes = unpack_outcomes(os.pread(file, size, 0))
-        return outcomes if len(outcomes) == count else None
-    except (OSError, StoreError):
-        return None
-    finally:
-        os.close(file)
+def _reader(paths: list[bytes]) -> Callable[[], bytes]:
+    return lambda: pack_outcomes([read_module(path) for path in paths])

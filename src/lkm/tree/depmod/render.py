@@ -155,10 +155,10 @@ def symbol_text(names: Sequence[bytes], symbols: Iterable[tuple[bytes, int]]) ->
     return b"".join(lines)
 
 
-def symbol_index(names: Sequence[bytes], symbols: Iterable[tuple[bytes, int]]) -> bytes:
-    """modules.symbols.bin."""
-    values = [pack(">II", 1, number) + name + b"\0" for number, name in enumerate(names)]
-    return _index({b"symbol:" + symbol: values[number] for symbol, number in symbols})
+def symbol_index(names: Sequence[bytes], owners: dict[bytes, int]) -> bytes:
+    """modules.symbols.bin. `owners`: symbol → module, counted from 1; 0 is the kernel."""
+    values = [b"", *(pack(">II", 1, number) + name + b"\0" for number, name in enumerate(names))]
+    return _index({b"symbol:" + symbol: values[number] for symbol, number in owners.items() if number})
 
 
 def builtin_index(data: bytes, report: Report) -> bytes:

@@ -12,7 +12,7 @@ from lkm.formats.depmod_conf import DepmodConf
 from lkm.tree.depmod.collect import Collection
 from lkm.tree.depmod.config import read_conf
 from lkm.tree.depmod.kernel import parse_symvers, parse_system_map
-from lkm.tree.depmod.output import FILES, Modules, read_input, render_all, render_texts
+from lkm.tree.depmod.output import FILES, Beside, Modules, read_input, render_all, render_texts
 from lkm.tree.depmod.render import NotAscii
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.resolve import (
@@ -26,7 +26,7 @@ from lkm.tree.depmod.resolve import (
 )
 from lkm.tree.depmod.search import Found, Report, in_order, name_of, search_modules, stat_identity
 from lkm.tree.depmod.state import State, is_up_to_date
-from lkm.tree.depmod.update import update_files
+from lkm.tree.depmod.update import may_update, update_files
 from lkm.tree.depmod.write import FileError, Place, leftovers
 
 __all__ = ["DepmodError", "run_depmod"]
@@ -81,13 +81,24 @@ class _Run:
             if code:
                 self.report("ERROR", f"failed to load symbols from {os.fsdecode(path)}: {os.strerror(code)}")
         owners = owners_of(modules.column(0), request.prefix, dict.fromkeys(kernel or (), KERNEL))
-        needs = self._resolve(modules, owners, kernel)
-        if request.show:
-            for _, content in render_texts(modules, owners, needs, self.report):
-                self.write(content)
-            return self._summary(len(found), collection.fresh, unreadable, [])
-        written = self._make_files(collection, state, modules, owners, needs)
+        update = bool(not leftovers(request.output) and may_update(collection.known, modules.paths))
+        beside = Beside(request, modules, owners, wanted=not update and not request.show)
+        try:
+            needs = self._resolve(modules, owners, kernel)
+            written = []
+            if request.show:
+                self._show(modules, owners, needs)
+            else:
+                written = self._make_files(
+                    collection, state, modules, owners, needs, update=update, beside=beside
+                )
+        finally:
+            beside.end()
         return self._summary(len(found), collection.fresh, unreadable, written)
+
+    def _show(self, modules: Modules, owners: dict[bytes, int], needs: list[list[int]]) -> None:
+        for _, content in render_texts(modules, owners, needs, self.report):
+            self.write(content)
 
     def _summary(
         self, modules: int, fresh: list[int], unreadable: list[bytes], written: list[bytes]
@@ -192,6 +203,9 @@ class _Run:
         modules: Modules,
         owners: dict[bytes, int],
         needs: list[list[int]],
+        *,
+        update: bool,
+        beside: Beside,
     ) -> list[bytes]:
         request, directory = self.request, self.request.output
         try:
@@ -204,12 +218,12 @@ class _Run:
         try:
             contents = None
             cache = collection.cache
-            if collection.known and cache and state.compare(cache.read_state()) and not leftovers(directory):
+            if update and cache and state.compare(cache.read_state()) and not leftovers(directory):
                 contents = update_files(
                     directory, collection.known, modules, owners, needs, report=self.report
                 )
             if contents is None:
-                contents = render_all(request, modules, owners, needs, self.report)
+                contents = render_all(request, modules, owners, needs, beside=beside, report=self.report)
             place.replace(contents)
             collection.save(state.render(quiet=not self.spoke), owners, modules.numbers)
         except NotAscii as bad:

@@ -16,11 +16,16 @@ from lkm.tree.depmod.output import Modules, sorted_symbols
 from lkm.tree.depmod.search import Report
 from lkm.tree.depmod.store import Outcome
 
-__all__ = ["update_files"]
+__all__ = ["may_update", "update_files"]
 
 _MAX_CHANGED = 64  # modules; for more the indexes are made anew
 _EXPORTS, _IMPORTS, _ALIASES, _SOFTDEPS, _WEAKDEPS = range(5)
 _NOTHING: Outcome = ((b"", b"", b"", b"", b""), 0)
+
+
+def may_update(before: list[tuple[bytes, Outcome]], paths: list[bytes]) -> bool:
+    """Whether every module that was there has kept its number."""
+    return 0 < len(before) <= len(paths) and [path for path, _ in before] == paths[: len(before)]
 
 
 def update_files(
@@ -39,8 +44,6 @@ def update_files(
     needs      of each module all that it needs
     """
     count = len(before)
-    if count > len(modules.paths) or [path for path, _ in before] != modules.paths[:count]:
-        return None
     old = [outcome for _, outcome in before] + [_NOTHING] * (len(modules.paths) - count)
     changed = [number for number, outcome in enumerate(modules.outcomes) if outcome != old[number]]
     if len(changed) > _MAX_CHANGED:
