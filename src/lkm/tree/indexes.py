@@ -88,8 +88,8 @@ def _open_binary(path: str) -> Index:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(handle).st_size
-        if not size:
-            return Index(b"", name=path)
+        if not size:  # what a crash leaves, or a tree that was made by hand: nothing worth a message
+            raise FileNotFoundError(2, "empty", path)
         from mmap import ACCESS_READ, mmap
 
         return Index(mmap(handle, size, access=ACCESS_READ), name=path)

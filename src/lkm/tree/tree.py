@@ -159,7 +159,7 @@ class Tree:
     def options(self, name: str, alias: str = "") -> str:
         """Its options, those of the alias that led to it included, as the kernel takes them; "": none."""
         wanted = {conf_name(name), alias or conf_name(name)}
-        return " ".join(row.value for row in self.config.options if row.name in wanted)
+        return " ".join(row.value for row in self.config.options if row.value and row.name in wanted)
 
     def softdeps(self, name: str, *, every: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names to load before and after it, by its first softdep alone, as kmod has it, or by `every` one."""

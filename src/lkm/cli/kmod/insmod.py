@@ -12,10 +12,11 @@ import os
 
 from lkm.cli.kmod import log
 from lkm.cli.kmod.common import COMMON_HELP, COMMON_LONG, COMMON_SHORT, read_options
+from lkm.cli.kmod.params import join_params
 from lkm.cli.kmod.reasons import Reasons
 from lkm.system.insert import insert_file
 
-__all__ = ["HELP", "LONG", "OWN", "SCHEMA", "SHORT", "join_params", "load_error", "run"]
+__all__ = ["HELP", "LONG", "OWN", "SCHEMA", "SHORT", "load_error", "run"]
 
 SCHEMA = "lkm.insmod/1"
 SHORT = "f" + COMMON_SHORT
@@ -97,15 +98,3 @@ def _load(
 def load_error(number: int) -> str:
     """The errno of a load in kmod's words: four have another meaning there than strerror(3) gives them."""
     return _ERRORS.get(number) or os.strerror(number)
-
-
-def join_params(params: list[str]) -> str:
-    """Parameters as the kernel takes them: a value with a space is put in double quotes, unless it has some."""
-    return " ".join(map(_quoted, params))
-
-
-def _quoted(param: str) -> str:
-    name, equals, value = param.partition("=")
-    if equals and " " in value and value[0] not in "\"'":
-        return f'{name}="{value}"'
-    return param

@@ -10,13 +10,10 @@ from __future__ import annotations
 import os
 
 from lkm.cli.kmod import log
-from lkm.cli.kmod.common import read_options
+from lkm.cli.kmod.common import CommandLine, print_version
 from lkm.cli.kmod.modprobe_job import Ended, Job
+from lkm.cli.kmod.options import Arguments
 from lkm.tree.tree import Tree
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from lkm.cli.kmod.common import CommandLine
 
 __all__ = ["HELP", "LONG", "OWN", "SCHEMA", "SHORT", "run", "split_environment"]
 
@@ -100,7 +97,7 @@ Deprecated: --remove-dependencies is --remove-holders.
 def run(argv: list[str]) -> int:
     """Do what the command line says. Options in $MODPROBE_OPTIONS come before those of the command line."""
     words = split_environment(os.environ.get("MODPROBE_OPTIONS", ""))
-    line = read_options([*words, *argv], SHORT, LONG, OWN, usage=HELP)
+    line = _read([*words, *argv])
     if line is None:
         return 0
     wait = _read_wait(line)
@@ -112,9 +109,12 @@ def run(argv: list[str]) -> int:
     if not line.operands and not line.has("c"):
         log.error("missing parameters. See -h.")
         return 1
-    log.open_log(level=log.EMERG if line.has("q") else log.WARNING + line.verbose, syslog=syslog)
     job = Job(_open_tree(line), line)
     job.wait_ms = wait
+    log.open_log(level=log.WARNING)
+    for problem in job.tree.config.problems:  # kmod tells them with -q too, and never to syslog
+        log.error(problem)
+    log.open_log(level=log.EMERG if line.has("q") else log.WARNING + line.verbose, syslog=syslog)
     try:
         code = _dispatch(job, line)
     except Ended:
@@ -128,8 +128,6 @@ def run(argv: list[str]) -> int:
 
 def _dispatch(job: Job, line: CommandLine) -> int:
     names = line.operands
-    _ = job.tree.config
-    job.tell_problems()
     if line.has("c"):
         return _show_config(job)
     if line.has("modversions") or line.has("exports"):
@@ -140,11 +138,12 @@ def _dispatch(job: Job, line: CommandLine) -> int:
         from lkm.cli.kmod.modprobe_remove import remove_all
 
         return 0 if remove_all(job, names) else 1
-    from lkm.cli.kmod.modprobe_insert import insert, insert_all, options_of
+    from lkm.cli.kmod.modprobe_insert import insert, insert_all
+    from lkm.cli.kmod.params import join_params
 
     if line.has("a"):
         return 0 if insert_all(job, names) else 1
-    return 1 if insert(job, names[0], options_of(names[1:])) else 0
+    return 1 if insert(job, names[0], join_params(names[1:])) else 0
 
 
 def _show_config(job: Job) -> int:
@@ -178,15 +177,28 @@ def _read_wait(line: CommandLine) -> int | None:
         return None
 
 
+def _read(words: list[str]) -> CommandLine | None:
+    """The command line, all options in their order; None if --help or --version was answered."""
+    arguments = Arguments(words, SHORT, LONG, OWN)
+    options = []
+    for key, value in arguments:
+        if key == "h":
+            log.write(HELP % log.program())
+            return None
+        if key == "V":
+            print_version()
+            return None
+        options.append((key, value))
+    keys = [key for key, _ in options]
+    return CommandLine(options, arguments.operands, verbose=keys.count("v"), syslog="s" in keys)
+
+
 def _tell_children(line: CommandLine) -> None:
     """What commands of the configuration that call modprobe again shall know, in the environment."""
     words = [os.environ["MODPROBE_OPTIONS"]] if "MODPROBE_OPTIONS" in os.environ else []
     for key, value in line.options:
-        if key == "C":
-            words += ["-C", value]
-        elif key == "q":
-            words.append("-q")
-    words += ["-s"] * line.syslog + ["-v"] * line.verbose
+        if key in {"C", "q", "s", "v"}:
+            words += [f"-{key}", value] if value else [f"-{key}"]
     if words:
         os.environ["MODPROBE_OPTIONS"] = " ".join(words)
 

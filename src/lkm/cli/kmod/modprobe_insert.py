@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lkm.cli.kmod.modprobe_job import Job
     from lkm.tree.probe import Candidate, Prober, Refusal
 
-__all__ = ["insert", "insert_all", "options_of"]
+__all__ = ["insert", "insert_all"]
 
 _BUILTIN = "builtin"
 _OPTIONS = "$CMDLINE_OPTS"
@@ -60,6 +60,7 @@ def _insert_one(job: Job, prober: Prober, candidate: Candidate, extra: str) -> i
         else:
             log.write(candidate.name + "\n")
         return 0
+    job.reasons = []
     code = _probe(job, prober, candidate, extra)
     if code == EEXIST:
         log.error(f"could not insert '{candidate.name}': Module already in kernel")
@@ -69,6 +70,9 @@ def _insert_one(job: Job, prober: Prober, candidate: Candidate, extra: str) -> i
         )
     elif code:
         log.error(f"could not insert '{candidate.name}': {os.strerror(code)}")
+    if code:
+        for reason in job.reasons:
+            log.note(reason)
     return code
 
 
@@ -126,7 +130,8 @@ def _load(job: Job, prober: Prober, candidate: Candidate, extra: str | None) -> 
 
 
 def _run_install(job: Job, candidate: Candidate, command: str, options: str) -> int:
-    code = job.run_command(candidate, command.replace(_OPTIONS, options))
+    command = command.replace(_OPTIONS, options)
+    code = job.run_command(candidate, command)
     if not code:
         return 0
     log.error(f"Error running install command '{command}' for module {candidate.name}: retcode {code}")
@@ -134,31 +139,24 @@ def _run_install(job: Job, candidate: Candidate, command: str, options: str) -> 
 
 
 def _insert_module(job: Job, candidate: Candidate, options: str) -> int:
+    from lkm.cli.kmod.reasons import Reasons
     from lkm.system.insert import insert_file
 
     if candidate.path is None:
         log.error(f"could not find module by name='{candidate.name}'")
         return ENOENT
-    code, why = insert_file(
-        candidate.path,
-        options,
-        force_modversion=job.force_modversion,
-        force_vermagic=job.force_vermagic,
-    )
-    if why:
-        log.info(why)
-    if code:
-        log.info(f"Failed to insert module '{candidate.path}': {os.strerror(code)}")
-    return code
-
-
-def options_of(arguments: list[str]) -> str:
-    """Options as the kernel takes them: a value with blanks in it is quoted, unless it is already."""
-    made = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and " " in value and value[:1] not in {'"', "'"}:
-            made.append(f'{key}="{value}"')
-        else:
-            made.append(argument)
-    return " ".join(made)
+    reasons = Reasons()
+    try:
+        code, why = insert_file(
+            candidate.path,
+            options,
+            force_modversion=job.force_modversion,
+            force_vermagic=job.force_vermagic,
+        )
+        if code:
+            log.info(f"Failed to insert module '{candidate.path}': {os.strerror(code)}")
+        if code and code != EEXIST:
+            job.reasons = [why] if why else reasons.of_load(code)
+        return code
+    finally:
+        reasons.close()

@@ -26,6 +26,8 @@ class Ended(Exception):
 class Job:
     """The settings of one command line, and what it has done so far (`actions`, for --json).
 
+    reasons   why the last load failed, in more words than an errno has
+
     show      say each step: with -D, or with -v
     complain  says what ends the tool, but what is a warning only with -a, and then it goes on
     """
@@ -49,8 +51,9 @@ class Job:
         self.quiet = line.has("q")
         self.show = self.depends_only or (line.verbose > 0 and not self.quiet)
         self.actions: list[dict[str, str]] = []
+        self.reasons: list[str] = []
         self._all = line.has("a")
-        self._told = 0
+        self._told = len(tree.config.problems)
 
     def prober(self) -> Prober:
         """A new one: what is found for one name has no effect on the next."""
@@ -66,7 +69,7 @@ class Job:
                 raise Ended
 
     def tell_problems(self, prober: Prober | None = None) -> None:
-        """What the tree, and the prober, came upon since the last time."""
+        """What the tree's indexes, and the prober, came upon since the last time."""
         found = self.tree.problems
         for problem in found[self._told :]:
             log.error(problem)
@@ -88,7 +91,10 @@ class Job:
         return candidate.builtin or read_state(candidate.name) == LIVE
 
     def run_command(self, candidate: Candidate, command: str) -> int:
-        """Run a command of the configuration by the shell; its exit code, 0 for one that was killed, as in kmod."""
+        """Run a command of the configuration by the shell; its exit code, 0 for one that was killed, as in kmod.
+
+        What it prints comes after what has been said so far; kmod's own lines come last where they go to a file.
+        """
         sys.stdout.flush()
         os.environ["MODPROBE_MODULE"] = candidate.name
         try:

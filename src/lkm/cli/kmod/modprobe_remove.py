@@ -136,12 +136,12 @@ class _Removal:
         code = delete_module_here(name, flags)
         if code == EAGAIN and job.wait_ms:
             code = _retry(name, flags, job.wait_ms / 1000)
+        if code and not (code == EEXIST and job.wait_ms):
+            log.error(f"could not remove '{name}': {os.strerror(code)}")
         if code == EEXIST:
             if job.first_time:
                 job.complain(f"Module {name} is not in kernel.")
             return EEXIST if job.first_time else 0
-        if code:
-            log.error(f"could not remove '{name}': {os.strerror(code)}")
         return code
 
 

@@ -29,7 +29,8 @@ def show_config(tree: Tree) -> None:
     ]
     lines = []
     for kind, rows in kinds:
-        lines += [f"{kind} {row.name} {row.value}" if row.value else f"{kind} {row.name}" for row in rows]
+        single = kind in {"blacklist", "forbid"}
+        lines += [f"{kind} {row.name}" if single else f"{kind} {row.name} {row.value}" for row in rows]
     lines += [f"softdep {name} {render_softdep(pre, post)}" for name, pre, post in config.softdep_rows()]
     lines += [f"weakdep {name} {' '.join(weak)}" for name, weak in config.weakdep_rows()]
     lines += ["", "# End of configuration files. Dumping indexes now:", "", ""]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lkm.cli.kmod.insmod import join_params
+from lkm.cli.kmod.params import join_params
 from tests.builders import make_module
 from tests.machine.fake import Machine
 from tests.property.tree.compare import a_machine, check_same
