@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint test-fast test-vm test-kernels test-kmod soak bench helper clean distclean
+.PHONY: help setup packages demo test lint test-fast test-vm compare test-kernels test-kmod soak bench helper clean distclean
 .DELETE_ON_ERROR:
 
 PYTHON3 ?= python3
@@ -97,6 +97,10 @@ test-vm: setup  ## the tests on real kernels: all on the newest, a chosen few on
 test-kernels: setup  ## all tests on all kernels, a hundred rescues in a row on each; makes docs/kernels.md
 	@$(call say,all tests on all kernels)
 	@$(PYTHON) -m pytest -q -n $(VM_JOBS) --all-kernels --table docs/kernels.md tests/vm
+
+compare: setup  ## the classic tools against kmod's on whole trees of three kernels (minutes)
+	@$(call say,the classic tools against kmod's)
+	@$(PYTHON) -m tests.compare
 
 test-kmod: PACKAGES += $(KMOD_PACKAGES)
 test-kmod: setup  ## kmod's own test suite, fetched as source, against lkm's tools

@@ -20,6 +20,7 @@ class Comparison:
 
     times_faster  the least ratio peer : ours
     times_slower  the greatest ratio ours : peer
+    share_at_most the greatest part of the peer's median that ours may take
     at_most       the greatest median of ours, in seconds
     parts         what ours is made of: name and seconds
     broken        what else is not as it must be
@@ -31,6 +32,7 @@ class Comparison:
     peer: Sequence[float]
     times_faster: float | None = None
     times_slower: float | None = None
+    share_at_most: float | None = None
     at_most: float | None = None
     parts: Sequence[tuple[str, float]] = ()
     broken: Sequence[str] = ()
@@ -53,6 +55,8 @@ class Comparison:
             found.append(f"{self.name}: {peer / ours:.1f} times faster, not {self.times_faster:g}")
         if self.times_slower is not None and ours > self.times_slower * peer:
             found.append(f"{self.name}: {ours / peer:.1f} times slower, at most {self.times_slower:g}")
+        if self.share_at_most is not None and ours > self.share_at_most * peer:
+            found.append(f"{self.name}: {ours / peer:.2f} of the peer's time, at most {self.share_at_most:g}")
         if self.at_most is not None and ours > self.at_most:
             found.append(f"{self.name}: {ours:.3f} s, at most {self.at_most:g} s")
         return found
@@ -64,6 +68,8 @@ class Comparison:
             words.append(f"≥ {self.times_faster:g} × faster")
         if self.times_slower is not None:
             words.append(f"≤ {self.times_slower:g} × slower")
+        if self.share_at_most is not None:
+            words.append(f"≤ {self.share_at_most:g} of its time")
         if self.at_most is not None:
             words.append(f"≤ {self.at_most:g} s")
         return ", ".join(words) or "none"
@@ -71,6 +77,8 @@ class Comparison:
     def ratio(self) -> str:
         """How the two compare, in words."""
         ours, peer = self.ours_median, self.peer_median
+        if self.share_at_most is not None:
+            return f"{ours / peer:.2f} of its time"
         return f"{peer / ours:.1f} × faster" if peer >= ours else f"{ours / peer:.1f} × slower"
 
     def to_object(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def main() -> int:
     """Run those that are asked for, print a table or JSON; the exit code."""
     sys.path[0] = os.path.dirname(HERE)
+    from bench.classic import compare_lsmod, compare_modinfo, compare_modinfo_xz, compare_modprobe_show
     from bench.clones import compare_clone
     from bench.listing import compare_list_here, compare_list_in_guest
     from bench.measure import progress
@@ -32,6 +33,10 @@ def main() -> int:
     benchmarks: dict[str, tuple[Callable[[int], Comparison], int]] = {
         "list": (compare_list_here, 25),
         "list-in-guest": (compare_list_in_guest, 9),
+        "lsmod": (compare_lsmod, 25),
+        "modprobe-show": (compare_modprobe_show, 25),
+        "modinfo": (compare_modinfo, 9),
+        "modinfo-xz": (compare_modinfo_xz, 3),
         "clone": (compare_clone, 5),
         "rescue": (compare_rescue, 3),
         "scan": (compare_scan, 5),

@@ -84,10 +84,11 @@ def _decompressed(data: bytes, path: str) -> bytes:
         raise ModinfoError(error.message, errno.EINVAL, remedy=error.remedy) from error
 
 
-def read_builtin_modinfo(directory: str, name: str) -> list[bytes]:
+def read_builtin_modinfo(directory: str, name: str, *, every: bool = False) -> list[bytes]:
     """The entries of the built-in module `name`. ModinfoError if modules.builtin.modinfo cannot be read.
 
-    They are one after the other there, each as `NAME.key=value`.
+    They are one after the other there, each as `NAME.key=value`; from 6.18 on a module's aliases stand elsewhere in
+    the file again. Those come with `every`; kmod shows the first ones alone.
     """
     path = f"{directory}/modules.builtin.modinfo"
     try:
@@ -96,4 +97,10 @@ def read_builtin_modinfo(directory: str, name: str) -> list[bytes]:
     except OSError as error:
         raise ModinfoError(f"{path}: {error.strerror}", error.errno or errno.EIO) from error
     prefix = os.fsencode(name) + b"."
-    return [entry[len(prefix) :] for entry in data.split(b"\0") if entry.startswith(prefix)]
+    found: list[bytes] = []
+    for entry in data.split(b"\0"):
+        if entry.startswith(prefix):
+            found.append(entry[len(prefix) :])
+        elif found and not every:
+            break
+    return found

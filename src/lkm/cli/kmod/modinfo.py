@@ -226,7 +226,8 @@ class _Teller:
             entries, signer = self._reader.read(job.path)
             return Facts(job.name, job.path, entries, signer)
         try:
-            return Facts(job.name, "", read_builtin_modinfo(self._directory, job.name), None)
+            entries = read_builtin_modinfo(self._directory, job.name, every=self.as_json)
+            return Facts(job.name, "", entries, None)
         except ModinfoError as error:
             if error.errno != ENOENT:
                 raise

@@ -108,7 +108,9 @@ def test_names_and_aliases_of_a_tree(machine: Machine) -> None:
         module = ModuleFile(modinfo=entries, exports=((f"{name.replace('-', '_')}_symbol", 1),))
         machine.write(f"/lib/modules/{RELEASE}/kernel/{name}.ko", make_module_file(module))
     machine.write(f"/lib/modules/{RELEASE}/modules.builtin", "kernel/fixed-in.ko\nkernel/silent.ko\n")
-    told = b"fixed_in.license=GPL\0fixed_in.alias=net-fixed\0fixed_in.parm=a:b\0other.license=X\0"
+    told = (
+        b"fixed_in.license=GPL\0fixed_in.alias=net-fixed\0fixed_in.parm=a:b\0other.a=b\0fixed_in.alias=late\0"
+    )
     machine.write(f"/lib/modules/{RELEASE}/modules.builtin.modinfo", told)
     assert machine.kmod("depmod").code == 0
     for argv in (
@@ -132,6 +134,8 @@ def test_names_and_aliases_of_a_tree(machine: Machine) -> None:
         ["-b", f"{machine.top}/", "-k", RELEASE, "three"],
     ):
         check_same(machine, "modinfo", *argv)
+    (found,) = json.loads(machine.lkm("modinfo", "--json", "fixed_in").out)["modules"]
+    assert (found["builtin"], found["fields"]["alias"]) == (True, ["net-fixed", "late"])
     machine.path(f"/lib/modules/{RELEASE}/modules.builtin.modinfo").unlink()
     check_same(machine, "modinfo", "fixed-in")
     machine.path(f"/lib/modules/{RELEASE}/kernel/three.ko").unlink()
