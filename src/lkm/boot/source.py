@@ -16,8 +16,9 @@ from lkm.errors import LkmError, NeedsRoot
 from lkm.formats.kernel_image import parse_kernel_image
 from lkm.root import Root
 from lkm.system.files import read_bytes
+from lkm.system.image_paths import image_paths
 
-__all__ = ["InitcallTable", "image_paths", "read_image_initcalls", "read_initcalls"]
+__all__ = ["InitcallTable", "read_image_initcalls", "read_initcalls"]
 
 IMAGE_LIMIT = 1 << 28
 _BANNER = re.compile(rb"Linux version (\d\S*) \(")
@@ -70,18 +71,6 @@ def read_image_initcalls(root: Root, path: str) -> InitcallTable:
     if any(call.sync is None for call in calls):
         note = "its symbols are functions only: which initcalls are synchronous, and security modules, are not told"
     return _complete(root, path, calls, note)
-
-
-def image_paths(root: Root) -> tuple[str, ...]:
-    """Where distributions put the image of `root.release`, the most usual first."""
-    release = root.release
-    return (
-        root.join(f"/boot/vmlinuz-{release}"),
-        os.path.join(root.modules_dir, "vmlinuz"),
-        root.join(f"/usr/lib/modules/{release}/vmlinuz"),
-        root.join(f"/boot/vmlinux-{release}"),
-        root.join(f"/boot/Image-{release}"),
-    )
 
 
 def _complete(root: Root, source: str, calls: list[Initcall], note: str) -> InitcallTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_plan_options", "seconds"]
+__all__ = ["add_plan_options", "quoted_parameter", "seconds"]
 
 LONGEST = 7 * 24 * 3600.0
 
@@ -28,4 +28,14 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
+    )
+
+
+def quoted_parameter(param: str) -> str:
+    """As the kernel's next_arg (lib/cmdline.c) reads it: a value with spaces in double quotes."""
+    name, equals, value = param.partition("=")
+    return (
+        f'{name}{equals}"{value}"'
+        if equals and any(c.isspace() for c in value) and '"' not in value
+        else param
     )

@@ -7,8 +7,9 @@ import argparse
 import json
 import sys
 
-from lkm.cli.arguments import seconds
+from lkm.cli.arguments import quoted_parameter, seconds
 from lkm.cli.messages import messages_as_objects, render_messages
+from lkm.cli.prediction import compared_lines, predict_load, prediction_as_object
 from lkm.diagnosis.messages import explain_errno, init_result
 from lkm.errors import UsageError
 from lkm.names import ModuleName
@@ -46,37 +47,33 @@ def run(arguments: argparse.Namespace) -> int:
         if param.startswith("-"):
             raise UsageError(f"{param!r} is no parameter of a module")
     root = Root.live()
-    params = " ".join(map(_quoted, arguments.params))
+    params = " ".join(map(quoted_parameter, arguments.params))
     result = load_file(root, arguments.file, params, seconds=arguments.init_wait, force=arguments.force)
     returned = next(
         (value for value in map(init_result, (m.text for m in result.messages)) if value is not None), None
     )
     outcome, text = outcome_of(root, result, returned, one_shot=arguments.one_shot)
     loglevel = read_console_loglevel(root)
+    foretold = (
+        predict_load(root, arguments.file, params) if outcome == "failed" and not result.init_ran else None
+    )
     if arguments.json:
         print(json.dumps({
             "schema": SCHEMA, "module": result.module, "outcome": outcome, "summary": text,
             "errno": result.call.errno, "signal": result.call.signal, "init_ran": result.init_ran,
             "init_result": -result.call.errno if result.init_ran and result.call.errno else returned,
             "kernel_messages": messages_as_objects(result.messages, loglevel), "warning": result.warning,
+            "predicted": prediction_as_object(foretold) if foretold else None,
         }, indent=1))  # fmt: skip
     else:
         print("\n".join([*render_messages(result.messages, loglevel), f"{result.module}: {text}"]))
+        if foretold and result.call.errno:
+            print("\n".join(compared_lines(foretold, result.call.errno)))
         if result.warning:
             print(f"warning: {result.warning}", file=sys.stderr)
         if result.note:
             print(f"note: {result.note}")
     return 0 if outcome in ("loaded", "one-shot") else 1
-
-
-def _quoted(param: str) -> str:
-    """As the kernel's next_arg (lib/cmdline.c) reads it: a value with spaces in double quotes."""
-    name, equals, value = param.partition("=")
-    return (
-        f'{name}{equals}"{value}"'
-        if equals and any(c.isspace() for c in value) and '"' not in value
-        else param
-    )
 
 
 def outcome_of(root: Root, result: LoadResult, returned: int | None, *, one_shot: bool) -> tuple[str, str]:

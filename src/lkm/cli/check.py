@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""Say whether modules would load, here or on another kernel: what insmod would get, what the kernel would print,
+why, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import NamedTuple
+
+from lkm.cli.arguments import quoted_parameter
+from lkm.cli.prediction import prediction_as_object, prediction_lines
+from lkm.errors import LkmError, UsageError
+from lkm.formats.compression import decompress
+from lkm.names import module_name_from_path
+from lkm.preflight.check import check_module
+from lkm.preflight.kernel import Providers, Request, Target
+from lkm.preflight.read import read_target
+from lkm.preflight.values import Prediction
+from lkm.root import Root
+from lkm.system.files import read_bytes
+from lkm.tree.tree import Tree
+
+__all__ = ["configure", "run"]
+
+SCHEMA = "lkm.check/1"
+_MAX_FILE = 1 << 29
+
+
+class Subject(NamedTuple):
+    """A file to be judged; `built_in` names a module that needs no file."""
+
+    name: str
+    path: str
+    built_in: bool = False
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `lkm check`."""
+    parser.add_argument(
+        "modules", metavar="FILE|NAME", nargs="*", help="module files, or names of the kernel's tree"
+    )
+    parser.add_argument(
+        "--kernel", metavar="RELEASE", default="", help="another kernel that is installed here"
+    )
+    parser.add_argument("--tree", metavar="DIR", default="", help="look for lib/modules and boot below DIR")
+    parser.add_argument("--all", action="store_true", help="every module of the kernel's tree")
+    parser.add_argument(
+        "--param",
+        metavar="P=VALUE",
+        action="append",
+        default=[],
+        help="a parameter to load with (repeatable)",
+    )
+    parser.add_argument(
+        "--dependencies", action="store_true",
+        help="take dependencies for loaded, as modprobe does (names and other kernels: always)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--symvers", metavar="FILE", default="", help="the kernel's exports, from a Module.symvers"
+    )
+    parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check; 0: all would load, 1: one would not, or that cannot be told."""
+    if bool(arguments.modules) == arguments.all:
+        raise UsageError("name module files or modules, or give --all")
+    root, live = _find_kernel(arguments)
+    by_name = arguments.all or not all("/" in word or os.path.exists(word) for word in arguments.modules)
+    on_disk = arguments.dependencies or by_name or not live
+    target = read_target(
+        root,
+        live=live,
+        providers=Providers.ON_DISK if on_disk else Providers.LOADED,
+        symvers=arguments.symvers,
+    )
+    tree = Tree(root)
+    subjects = _all_of(tree, root) if arguments.all else [_subject(tree, word) for word in arguments.modules]
+    request = Request(" ".join(map(quoted_parameter, arguments.param)))
+    results = [(subject, _check(subject, target, request)) for subject in subjects]
+    failed = [prediction for _, prediction in results if prediction.loads is not True]
+    if arguments.json:
+        print(json.dumps({
+            "schema": SCHEMA, "release": target.release, "sources": list(target.sources),
+            "modules": [{"path": s.path, **prediction_as_object(p)} for s, p in results],
+        }, indent=1))  # fmt: skip
+    else:
+        shown = [(s, p) for s, p in results if p.loads is not True] if arguments.all else results
+        for subject, prediction in shown:
+            print("\n".join(prediction_lines(prediction, subject.path)))
+        if arguments.all:
+            print(f"{len(results)} modules, {len(failed)} would not load into {target.release}")
+        if target.exports is None:
+            print("note: this kernel's exports are not known (--symvers FILE names them)", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _find_kernel(arguments: argparse.Namespace) -> tuple[Root, bool]:
+    """The root and release that are meant, and whether that is the running kernel."""
+    base = arguments.tree or "/"
+    running = os.uname().release
+    if not arguments.tree and arguments.kernel in ("", running):
+        return Root.live(), True
+    from lkm.preflight.read import find_releases
+
+    releases = find_releases(Root(base, ""))
+    if arguments.kernel:
+        matching = [r for r in releases if r == arguments.kernel or r.startswith(f"{arguments.kernel}.")]
+    else:
+        matching = releases
+    if len(matching) != 1:
+        known = ", ".join(sorted(releases)) or "none"
+        what = f"kernel {arguments.kernel}" if arguments.kernel else "one kernel"
+        raise UsageError(f"no {what} below {base}", remedy=f"--kernel names one of: {known}")
+    return Root(base, matching[0]), False
+
+
+def _all_of(tree: Tree, root: Root) -> list[Subject]:
+    subjects = [Subject(name, path) for name, path in sorted(tree.paths().items())]
+    if not subjects:
+        raise LkmError(
+            f"{root.modules_dir} has no modules.dep",
+            remedy=f"make it: lkm depmod -b {root.path} {root.release}",
+        )
+    return subjects
+
+
+def _subject(tree: Tree, word: str) -> Subject:
+    if os.path.isfile(word):
+        return Subject(module_name_from_path(word), word)
+    if "/" in word or not tree.is_name(word):
+        raise UsageError(f"{word} cannot be read", remedy="name a module file (.ko) or a module")
+    for match in tree.lookup(word):
+        path = tree.path(match.name)
+        if path:
+            return Subject(match.name, path)
+        if tree.is_builtin(match.name):
+            return Subject(match.name, "", built_in=True)
+    raise UsageError(
+        f"no module {word} below {tree.directory}",
+        remedy="name a module file (.ko), or a module of that tree",
+    )
+
+
+def _check(subject: Subject, target: Target, request: Request) -> Prediction:
+    if subject.built_in:
+        return Prediction(subject.name, target.release)
+    data = read_bytes(subject.path, limit=_MAX_FILE)
+    if data is None:
+        raise LkmError(f"{subject.path} cannot be read")
+    prediction = check_module(decompress(data, name=subject.path), target, request)
+    return prediction if prediction.module else prediction._replace(module=subject.name)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""ELF header and section table, as load_module looks at them; each form stops at the first fault."""
+
+from __future__ import annotations
+
+from lkm.preflight.elf_plain import check_plainly, check_silently
+from lkm.preflight.elf_split import check_split
+from lkm.preflight.load import Load
+from lkm.preflight.rules import ElfChecks
+from lkm.preflight.values import StageResult
+
+__all__ = ["check_elf"]
+
+_CHECKS = {
+    ElfChecks.SILENT: check_silently,
+    ElfChecks.PLAIN: check_plainly,
+    ElfChecks.SPLIT: check_split,
+}
+
+
+def check_elf(load: Load) -> StageResult:
+    """The first fault of the file's tables, if any; the checks after it need sound ones."""
+    problem = next(_CHECKS[load.rules.elf](load), None)
+    return StageResult((problem,) if problem else ())

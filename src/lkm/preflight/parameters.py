@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""Parameters: what the file has (`__param`), and what becomes of a line of values.
+
+Sources: parse_args, parse_one, param_array (kernel/params.c), next_arg (lib/cmdline.c), unknown_module_param_cb
+(kernel/module.c, kernel/module/main.c): 5.10 to 7.3. struct kernel_param of 64-bit kernels.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+from lkm.formats.elf import SHT_RELA
+from lkm.formats.raw_module import RawModule
+from lkm.preflight.load import Load
+from lkm.preflight.parameter_values import NO_VALUE_NEEDED, is_standard, judge_value
+from lkm.preflight.values import Cause, Problem, StageResult
+
+__all__ = ["Parameter", "check_parameters", "read_parameters", "split_arguments"]
+
+_ENTRY = 40
+_NAME, _OPS, _ARG = 0, 16, 32
+_ARRAY_OPS = 16
+_RELA = struct.Struct("<QIIq")
+
+
+class Parameter(NamedTuple):
+    """One parameter. `kind` is X of its `param_ops_X`, "" for operations of its own; of an array, its
+    elements'. `maximum` is how many an array takes (0: no array), `limit` the size of a string's buffer."""
+
+    name: str
+    kind: str
+    maximum: int = 0
+    limit: int = 0
+
+
+class _Place(NamedTuple):
+    section: int
+    offset: int
+    symbol: str
+
+
+def read_parameters(image: RawModule) -> tuple[Parameter, ...]:
+    """The entries of `__param`, by their relocations."""
+    section = image.find("__param")
+    if not section or not image.symbol_tables:
+        return ()
+    places = _relocations(image, section)
+    found = []
+    for at in range(0, image.sections[section].size, _ENTRY):
+        name, ops, arg = (places.get(at + field) for field in (_NAME, _OPS, _ARG))
+        if name is None or ops is None:
+            continue
+        kind = ops.symbol[len("param_ops_") :] if ops.symbol.startswith("param_ops_") else ""
+        maximum = limit = 0
+        if ops.symbol == "param_array_ops" and arg is not None:
+            maximum = _word(image, arg)
+            inner = _relocations(image, arg.section).get(arg.offset + _ARRAY_OPS)
+            known = inner is not None and inner.symbol.startswith("param_ops_")
+            kind = inner.symbol[len("param_ops_") :] if inner is not None and known else ""
+        elif kind == "string" and arg is not None:
+            limit = _word(image, arg)
+        found.append(Parameter(_text(image, name), kind, maximum, limit))
+    return tuple(found)
+
+
+def _relocations(image: RawModule, section: int) -> dict[int, _Place]:
+    """Where each relocated pointer of a section points to."""
+    table = image.symbol_tables[0]
+    symbols = image.symbols(table)
+    found = {}
+    for row in image.sections:
+        if row.type != SHT_RELA or row.info != section:
+            continue
+        raw = image.content(row)
+        for offset, _, index, addend in _RELA.iter_unpack(raw[: len(raw) // _RELA.size * _RELA.size]):
+            if index < len(symbols):
+                symbol = symbols[index]
+                place = _Place(symbol.shndx, symbol.value + addend, image.symbol_name(table, symbol))
+                found[offset] = place
+    return found
+
+
+def _word(image: RawModule, place: _Place) -> int:
+    raw = _bytes(image, place, 4)
+    return int.from_bytes(raw, "little")
+
+
+def _text(image: RawModule, place: _Place) -> str:
+    return _bytes(image, place, 1024).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+
+def _bytes(image: RawModule, place: _Place, size: int) -> bytes:
+    if not 0 < place.section < len(image.sections) or place.offset < 0:
+        return b""
+    return image.content(image.sections[place.section])[place.offset : place.offset + size]
+
+
+def split_arguments(text: str) -> Iterator[tuple[str, Optional[str]]]:
+    """Names and values (None: no `=`) as next_arg takes them apart: quotes hold spaces, and go away."""
+    text = text.lstrip()
+    while text:
+        quoted = text[0] == '"'
+        body = text[1:] if quoted else text
+        in_quote, equals, end = quoted, -1, len(body)
+        for at, char in enumerate(body):
+            if char.isspace() and not in_quote:
+                end = at
+                break
+            if char == "=" and equals <= 0:
+                equals = at or equals
+            if char == '"':
+                in_quote = not in_quote
+        word, text = body[:end], body[end:].lstrip()
+        yield _take_apart(word, equals, quoted=quoted)
+
+
+def _take_apart(word: str, equals: int, *, quoted: bool) -> tuple[str, Optional[str]]:
+    if equals <= 0:
+        return (word[:-1] if quoted and word.endswith('"') else word), None
+    name, value = word[:equals], word[equals + 1 :]
+    if value.startswith('"'):
+        value = _cut(value[1:])
+    elif quoted:
+        value = _cut(value)
+    return name, value
+
+
+def _cut(value: str) -> str:
+    return value.removesuffix('"')
+
+
+def check_parameters(load: Load) -> StageResult:
+    """parse_args: every argument is tried, the error of the last bad one counts."""
+    if not load.request.parameters.strip():
+        return StageResult(())
+    known = {parameter.name.replace("-", "_"): parameter for parameter in read_parameters(load.image)}
+    found: list[Problem] = []
+    for name, value in split_arguments(load.request.parameters):
+        if name == "--" and value is None:
+            break
+        parameter = known.get(name.replace("-", "_"))
+        if parameter is None:
+            found.extend(_ignored(load, name, known))
+        else:
+            found.extend(_set(load, parameter, name, value))
+    return StageResult(tuple(found), last_wins=True)
+
+
+def _ignored(load: Load, name: str, known: dict[str, Parameter]) -> Iterator[Problem]:
+    if name in ("async_probe", "dyndbg"):
+        return
+    names = ", ".join(parameter.name for parameter in known.values())
+    yield Problem(
+        Cause.PARAMETER, None, f"it has no parameter {name}: the kernel ignores it",
+        f"it has {names}" if names else "it has no parameters at all", "unknown_module_param_cb",
+        (f"{load.struct_name}: unknown parameter '{name}' ignored",), symbol=name,
+    )  # fmt: skip
+
+
+def _set(load: Load, parameter: Parameter, name: str, value: Optional[str]) -> Iterator[Problem]:
+    if not is_standard(parameter.kind):
+        load.doubt(f"what {name}={value} means to the module: the parameter has a function of its own")
+        return
+    number, extra = _judge(load, parameter, value)
+    if not number:
+        return
+    shown = value or ""
+    if number == errno.ENOENT:
+        line = f"{load.struct_name}: Unknown parameter `{name}'"
+    elif number == errno.ENOSPC:
+        line = f"{load.struct_name}: `{shown}' too large for parameter `{name}'"
+    else:
+        line = f"{load.struct_name}: `{shown}' invalid for parameter `{name}'"
+    kind = f"up to {parameter.maximum} of {parameter.kind}" if parameter.maximum else parameter.kind
+    yield Problem(
+        Cause.PARAMETER, number, f"{name}={shown} is no {kind}" if value is not None else f"{name} needs a value",
+        f"{name} takes {kind}", "parse_args",
+        (*((extra.format(name=parameter.name),) if extra else ()), line), symbol=name,
+    )  # fmt: skip
+
+
+def _judge(load: Load, parameter: Parameter, value: Optional[str]) -> tuple[int, str]:
+    if not parameter.maximum:
+        return judge_value(parameter.kind, value, load.rules, parameter.limit)
+    if value is None and parameter.kind not in NO_VALUE_NEEDED:
+        return errno.EINVAL, ""
+    if value is None:
+        return errno.EINVAL, ""  # param_array_ops itself needs a value
+    for count, item in enumerate(value.split(",")):
+        if count == parameter.maximum:
+            return errno.EINVAL, f"{{name}}: can only take {parameter.maximum} arguments"
+        number, extra = judge_value(parameter.kind, item, load.rules)
+        if number:
+            return number, extra
+    return 0, ""

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Gathers what is known of a kernel: the running one, another one that is installed, or a tree on disk."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from lkm.errors import LkmError, ParseError, UsageError
+from lkm.formats.module import ModuleFile, parse_module
+from lkm.formats.pkcs7 import signer_of
+from lkm.preflight.certificates import verifier
+from lkm.preflight.kernel import Loaded, Machine, Providers, StructModule, Target
+from lkm.preflight.sources import (
+    KernelTable,
+    TreeExports,
+    read_banner,
+    read_image_table,
+    read_memory_table,
+    read_symvers_table,
+)
+from lkm.root import Root
+from lkm.system.files import list_directory, read_bytes, read_text
+from lkm.system.modules import read_modules
+from lkm.system.policy import read_config, read_policy
+from lkm.system.siblings import find_sibling
+from lkm.system.snapshot import LoadedModule
+from lkm.tree.tree import Tree
+
+__all__ = ["find_releases", "read_target"]
+
+_MACHINES = {"x86_64": 62, "aarch64": 183}
+
+
+def find_releases(root: Root) -> list[str]:
+    """The kernels that have a module tree below `root`."""
+    base = root.join("/lib/modules")
+    return [name for name in list_directory(base) if os.path.isdir(os.path.join(base, name, "kernel"))]
+
+
+def read_target(root: Root, *, live: bool, providers: Providers, symvers: str = "") -> Target:
+    """What can be told of the kernel `root.release`; `live`: it is the one that runs.
+
+    `symvers` names a Module.symvers to go by. UsageError for a release that has no tree.
+    """
+    if not os.path.isdir(root.modules_dir) and not live:
+        known = ", ".join(find_releases(root))
+        raise UsageError(
+            f"{root.modules_dir} does not exist",
+            remedy=f"there are {known}" if known else "install that kernel",
+        )
+    loaded = read_modules(root)[0] if live else ()
+    sibling = _read_sibling(root, loaded)
+    config = read_config(root)
+    modversions = config.get("CONFIG_MODVERSIONS") == "y" if config else _has_versions(sibling)
+    table = _kernel_table(root, live=live, symvers=symvers, modversions=modversions)
+    exports = TreeExports(table, Tree(root), modversions=modversions) if table else None
+    names = {module.name for module in loaded}
+    return Target(
+        release=root.release,
+        machine=sibling.machine if sibling else _MACHINES.get(os.uname().machine, 0),
+        vermagic=sibling.vermagic if sibling else None,
+        struct_module=_struct_module(sibling),
+        config=config,
+        exports=exports,
+        sources=(table.source, f"the modules below {root.modules_dir}") if table else (),
+        loaded={module.name: _loaded(module) for module in loaded},
+        sysfs_names=frozenset(list_directory(root.join("/sys/module"))) - names if live else frozenset(),
+        signers=_signers(sibling),
+        verify=verifier(table.certificates) if table and table.certificates else None,
+        policy=_machine(root) if live else Machine(),
+        providers=providers,
+    )
+
+
+def _kernel_table(root: Root, *, live: bool, symvers: str, modversions: bool) -> Optional[KernelTable]:
+    """The first source that is there: a file that was named, the image, the memory, Module.symvers."""
+    if symvers:
+        found = read_symvers_table(root, symvers, modversions=modversions)
+        if found is None:
+            raise UsageError(f"{symvers} is no Module.symvers that can be read")
+        return found
+    found = read_image_table(root, banner=read_banner(root) if live else "")
+    if found is None and live:
+        found = read_memory_table(root)
+    return found or read_symvers_table(root, modversions=modversions)
+
+
+def _read_sibling(root: Root, loaded: tuple[LoadedModule, ...]) -> Optional[ModuleFile]:
+    """A module file of this kernel, to go by."""
+    found = find_sibling(root, loaded).sibling
+    if found is None:
+        return None
+    try:
+        return parse_module(read_bytes(found.path) or b"", name=found.path)
+    except (LkmError, ParseError):
+        return None
+
+
+def _has_versions(sibling: Optional[ModuleFile]) -> bool:
+    return sibling is not None and sibling.versions is not None
+
+
+def _struct_module(sibling: Optional[ModuleFile]) -> Optional[StructModule]:
+    if sibling is None:
+        return None
+    this = sibling.this_module
+    return StructModule(this.size, this.init_offset, this.exit_offset)
+
+
+def _signers(sibling: Optional[ModuleFile]) -> frozenset[bytes]:
+    signer = signer_of(sibling.signature.signature) if sibling and sibling.signature else None
+    return frozenset({signer}) if signer else frozenset()
+
+
+def _loaded(module: LoadedModule) -> Loaded:
+    return Loaded(module.state.value, "P" in module.taints)
+
+
+def _machine(root: Root) -> Machine:
+    policy = read_policy(root)
+    return Machine(
+        cap_sys_module=policy.cap_sys_module,
+        modules_disabled=policy.modules_disabled,
+        lockdown=policy.lockdown,
+        sig_enforce=policy.sig_enforce,
+        blacklist=_blacklist(root),
+    )
+
+
+def _blacklist(root: Root) -> Optional[tuple[str, ...]]:
+    """module_blacklist= of the command line: the last one counts; None if it cannot be read."""
+    text = read_text(root.join("/proc/cmdline"))
+    if text is None:
+        return None
+    values = [word.partition("=")[2] for word in text.split() if word.startswith("module_blacklist=")]
+    return tuple(values[-1].strip('"').split(",")) if values else ()

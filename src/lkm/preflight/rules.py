@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""What differs between kernels in how a module is judged, by release.
+
+Read in the sources of 5.10.262, 6.1.192, 6.12.117 and 7.3.4 (Debian's); of the releases between them the mainline
+release that a change came with is taken, which the stable series may have taken over as well: `read` says
+whether the release is of a series that was read.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+__all__ = ["ElfChecks", "Rules", "parse_version", "rules_for"]
+
+
+class ElfChecks(Enum):
+    """Which function looks at the tables of the file.
+
+    SILENT   elf_validity_check as 5.10 has it: one line for all
+    PLAIN    elf_validity_check since 5.13, with a line for each; setup_load_info finds the sections
+    SPLIT    elf_validity_cache_copy, split in functions in 6.13 and taken over into 6.12
+    """
+
+    SILENT = "silent"
+    PLAIN = "plain"
+    SPLIT = "split"
+
+
+class Rules(NamedTuple):
+    """How one release judges.
+
+    read              the series was read, not guessed
+    elf               see `ElfChecks`
+    early_checks      vermagic and the name are checked before memory is allocated, and the struct's size before
+                      that (early_mod_check, elf_validity_cache_index_mod; 6.4)
+    string_table      names of symbols are checked (elf_validity_cache_strtab, 6.13)
+    extended_versions __version_ext_crcs, __version_ext_names (6.14)
+    symbol_index      a symbol's section index is checked (simplify_symbols, 6.19 and stable series)
+    flagstab          __kflagstab says what is GPL-only, in place of tables of its own (7.x)
+    module_namespace  the namespaces `module:…` (6.16)
+    booleans          the letters that a boolean may begin with, beside on and off (kstrtobool)
+    taint_symbol      inherit_taint names the symbol (5.18)
+    clears            relocations can be taken back, and their lines are worded anew (6.3)
+    sites             a relocation onto bytes that are not zero is refused with section and index (6.15)
+    """
+
+    read: bool
+    elf: ElfChecks
+    early_checks: bool
+    string_table: bool
+    extended_versions: bool
+    symbol_index: bool
+    flagstab: bool
+    module_namespace: bool
+    taint_symbol: bool
+    clears: bool
+    sites: bool
+    booleans: str
+
+
+_READ = {(5, 10), (6, 1), (6, 12), (7, 3)}
+
+
+def parse_version(release: str) -> tuple[int, int]:
+    """(6, 1) of `6.1.0-56-amd64`; (0, 0) of what has no number."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def rules_for(release: str) -> Rules:
+    """The rules of the kernel `release` (uname -r)."""
+    version = parse_version(release)
+    if version < (5, 13):
+        elf = ElfChecks.SILENT
+    elif version < (6, 12):
+        elf = ElfChecks.PLAIN
+    else:
+        elf = ElfChecks.SPLIT
+    return Rules(
+        read=version in _READ,
+        elf=elf,
+        early_checks=version >= (6, 4),
+        string_table=version >= (6, 13),
+        extended_versions=version >= (6, 14),
+        symbol_index=version >= (6, 19) or version in {(6, 1), (6, 12)},
+        flagstab=version >= (7, 1),
+        module_namespace=version >= (6, 16),
+        taint_symbol=version >= (5, 18),
+        clears=version >= (6, 3),
+        sites=version >= (6, 15),
+        booleans="yn10" + ("tf" if version >= (6, 0) else "") + ("ed" if version >= (6, 13) else ""),
+    )

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""Where exports are known from: the kernel's image, Module.symvers, the running kernel's memory, its tree.
+
+The image is unpacked, which takes seconds for some, so what it has is kept in a cache by its path, size and time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Optional
+
+from lkm.errors import LkmError, ParseError
+from lkm.formats.compression import decompress
+from lkm.formats.exports import Export
+from lkm.formats.image_exports import ENTRY_SIZE, ExportTable, parse_export_tables, parse_image_exports
+from lkm.formats.kallsyms import Kallsyms
+from lkm.formats.kernel_image import parse_kernel_image
+from lkm.formats.module import parse_module
+from lkm.formats.symvers import Symvers
+from lkm.names import module_name_from_path
+from lkm.preflight.certificates import find_certificates
+from lkm.preflight.kernel import KernelExport
+from lkm.root import Root
+from lkm.system.files import read_bytes, read_text
+from lkm.system.image_paths import image_paths
+from lkm.system.kallsyms import read_kallsyms
+from lkm.system.kcore import Kcore, open_kcore
+from lkm.tree.tree import Tree
+
+__all__ = ["KernelTable", "TreeExports", "read_image_table", "read_memory_table", "read_symvers_table"]
+
+_MAX_IMAGE = 1 << 28
+_CACHE_FORMAT = 2
+_BANNER = re.compile(rb"Linux version [^\0\n]{10,400}")
+
+
+class KernelTable:
+    """What a kernel itself exports, by name. `source` says where that is from; `certificates` are those that it
+    trusts from birth, where the source has them."""
+
+    def __init__(
+        self,
+        rows: Mapping[str, tuple[bool, Optional[int], str]],
+        source: str,
+        certificates: tuple[bytes, ...] = (),
+    ) -> None:
+        self._rows = rows
+        self.source = source
+        self.certificates = certificates
+
+    def find(self, name: str) -> Optional[KernelExport]:
+        """The kernel's own export of that name."""
+        row = self._rows.get(name)
+        return KernelExport(name, *row) if row else None
+
+    def names(self) -> Iterable[str]:
+        """All of them."""
+        return self._rows.keys()
+
+    @classmethod
+    def of(cls, exports: Iterable[Export], source: str) -> KernelTable:
+        """The table of exports as the parsers give them."""
+        return cls({e.name: (e.gpl, e.crc, e.namespace) for e in exports}, source)
+
+
+def read_symvers_table(root: Root, path: str = "", *, modversions: bool = True) -> Optional[KernelTable]:
+    """From Module.symvers: that file, or the one of the kernel's headers or of /boot; None if there is none.
+
+    Without MODVERSIONS the file has zeros for CRCs.
+    """
+    release = root.release
+    usual = (f"{root.modules_dir}/build/Module.symvers", root.join(f"/boot/symvers-{release}.gz"),
+             root.join(f"/usr/src/linux-headers-{release}/Module.symvers"))  # fmt: skip
+    for candidate in (path,) if path else usual:
+        data = read_bytes(candidate)
+        if data is None:
+            continue
+        rows = {
+            entry.name: (entry.gpl, entry.crc if modversions else None, entry.namespace)
+            for entry in Symvers(decompress(data, name=candidate))
+            if entry.module == "vmlinux"
+        }
+        if rows:
+            return KernelTable(rows, candidate)
+    return None
+
+
+def read_image_table(root: Root, *, banner: str = "") -> Optional[KernelTable]:
+    """From the kernel's image; None where there is none that can be read, or it is of another build.
+
+    `banner` is what /proc/version says of the running kernel.
+    """
+    for path in image_paths(root):
+        try:
+            found = _cached_image(path)
+        except (LkmError, ParseError, OSError):
+            continue
+        if found is None or (banner and found["banner"] and found["banner"] not in banner):
+            continue
+        rows = {name: (bool(gpl), crc, space) for name, gpl, crc, space in found["exports"]}
+        if rows:
+            certificates = tuple(map(bytes.fromhex, found["certificates"]))
+            return KernelTable(rows, path, certificates)
+    return None
+
+
+def _cached_image(path: str) -> Optional[dict]:  # type: ignore[type-arg]
+    """`{"banner", "exports": [[name, gpl, crc, namespace]]}` of an image."""
+    if not os.access(path, os.R_OK):
+        return None
+    status = os.stat(path)
+    key = f"{_CACHE_FORMAT} {os.path.realpath(path)} {status.st_size} {status.st_mtime_ns}"
+    kept = os.path.join(_cache_dir(), hashlib.sha256(key.encode()).hexdigest()[:32] + ".json")
+    try:
+        with open(kept, encoding="utf-8") as stream:
+            found = json.load(stream)
+            if found.get("key") == key:
+                return dict(found)
+    except (OSError, ValueError):
+        pass
+    data = read_bytes(path, limit=_MAX_IMAGE)
+    if data is None:
+        return None
+    image = parse_kernel_image(data, name=path)
+    banner = _BANNER.search(image.data)
+    rows = [list(export) for export in parse_image_exports(image.data, name=path)]
+    found = {
+        "key": key,
+        "banner": banner[0].decode("latin-1").strip() if banner else "",
+        "exports": rows,
+        "certificates": [certificate.hex() for certificate in find_certificates(image.data)],
+    }
+    _keep(kept, json.dumps(found))
+    return found
+
+
+def _cache_dir() -> str:
+    """`/var/cache/lkm` for root, else the user's cache."""
+    if os.geteuid() == 0:
+        return "/var/cache/lkm/exports"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "lkm", "exports")
+
+
+def _keep(path: str, text: str) -> None:
+    """A cache that cannot be written is none."""
+    scratch = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(scratch, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(scratch, path)
+    except OSError:
+        pass
+
+
+def read_memory_table(root: Root) -> Optional[KernelTable]:
+    """From the running kernel's memory: kallsyms says where the tables are, kcore what is in them.
+
+    None where either is hidden.
+    """
+    try:
+        symbols = read_kallsyms(root)
+        kcore = open_kcore(root)
+        tables = [table for table in (_memory_table(symbols, kcore, s) for s in ("", "_gpl")) if table]
+        exports = parse_export_tables(tables, kcore.read)
+    except LkmError:
+        return None
+    return KernelTable.of(exports, "the running kernel's memory") if exports else None
+
+
+def _memory_table(symbols: Kallsyms, kcore: Kcore, suffix: str) -> Optional[ExportTable]:
+    start, stop = (symbols.address(f"__{edge}___ksymtab{suffix}") for edge in ("start", "stop"))
+    if not 0 < start < stop:
+        return None
+    raw = kcore.read(start, stop - start)
+    count = len(raw) // ENTRY_SIZE
+    crcs = symbols.address(f"__start___kcrctab{suffix}")
+    flags = 0 if suffix else symbols.address("__start___kflagstab")
+    return ExportTable(
+        start, raw, kcore.read(crcs, 4 * count) if crcs else b"", kcore.read(flags, count) if flags else b"",
+        gpl=bool(suffix),
+    )  # fmt: skip
+
+
+class TreeExports:
+    """`Exports`: of the kernel, then of the modules in its tree, of which only the files that count are read."""
+
+    def __init__(self, kernel: KernelTable, tree: Optional[Tree], *, modversions: bool = True) -> None:
+        self._kernel = kernel
+        self._tree = tree
+        self._modversions = modversions
+        self._modules: dict[str, dict[str, KernelExport]] = {}
+        self._found: dict[str, Optional[KernelExport]] = {}
+
+    def find(self, name: str) -> Optional[KernelExport]:
+        """Who exports `name`: the kernel, else the first module in the tree that does."""
+        if name not in self._found:
+            self._found[name] = self._kernel.find(name) or self._of_module(name)
+        return self._found[name]
+
+    def _of_module(self, name: str) -> Optional[KernelExport]:
+        if self._tree is None or not self._tree.is_name(name):
+            return None
+        for match in self._tree.lookup(f"symbol:{name}"):
+            path = self._tree.path(match.name)
+            export = self._exports(path).get(name) if path else None
+            if export:
+                return export
+        return None
+
+    def _exports(self, path: str) -> dict[str, KernelExport]:
+        if path not in self._modules:
+            self._modules[path] = read_module_exports(path, modversions=self._modversions)
+        return self._modules[path]
+
+
+def read_module_exports(path: str, *, modversions: bool = True) -> dict[str, KernelExport]:
+    """What a module file exports; nothing for one that cannot be read."""
+    data = read_bytes(path)
+    owner = module_name_from_path(path)
+    try:
+        module = parse_module(data or b"", name=path)
+    except ParseError:
+        return {}
+    return {
+        export.name: KernelExport(
+            export.name, export.gpl, export.crc if modversions else None, export.namespace, owner
+        )
+        for export in module.exports
+    }
+
+
+def read_banner(root: Root) -> str:
+    """`Linux version …` of the running kernel."""
+    return read_text(root.join("/proc/version")) or ""

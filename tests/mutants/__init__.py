@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Modules made wrong on purpose, by mutation of real ones, from a seed."""
