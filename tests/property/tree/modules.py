@@ -96,10 +96,13 @@ entries = st.one_of(
 
 @st.composite
 def module_files(draw: st.DrawFn, name: str) -> ModuleFile:
-    """A module with a few of everything."""
+    """A module with a few of everything.
+
+    It imports only what comes behind its exports in the list: kmod 34 does not end on some loops.
+    """
     exports = draw(st.lists(st.sampled_from(SYMBOLS), max_size=2, unique=True))
-    imports = draw(st.lists(st.sampled_from([*SYMBOLS, "printk"]), max_size=3, unique=True))
-    imports = [symbol for symbol in imports if symbol not in exports]
+    behind = max(map(SYMBOLS.index, exports), default=-1) + 1
+    imports = draw(st.lists(st.sampled_from([*SYMBOLS[behind:], "printk"]), max_size=3, unique=True))
     return ModuleFile(
         modinfo=(*draw(st.lists(entries, max_size=5)), b"name=" + name.replace("-", "_").encode()),
         exports=tuple((symbol, draw(st.integers(0, 0xFFFFFFFF))) for symbol in exports),
