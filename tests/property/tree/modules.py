@@ -117,8 +117,8 @@ suffixes = st.sampled_from([".ko", ".ko", ".ko", ".ko.xz"])
 
 
 @st.composite
-def trees(draw: st.DrawFn, *, duplicates: bool = False) -> Tree:
-    """A tree; with `duplicates` a name may be in several directories."""
+def trees(draw: st.DrawFn, *, duplicates: bool = False, overlap: bool = False) -> Tree:
+    """A tree; with `duplicates` a name may be in several directories, with `overlap` alpha may be built in too."""
     place = st.tuples(st.sampled_from(DIRECTORIES), names)
     key = (lambda found: found) if duplicates else (lambda found: found[1])
     places = draw(st.lists(place, min_size=1, max_size=6, unique_by=key))
@@ -126,18 +126,25 @@ def trees(draw: st.DrawFn, *, duplicates: bool = False) -> Tree:
     for directory, name in places:
         path = f"{directory}/{name}"
         modules[path] = Placed(path + draw(suffixes), draw(module_files(name)))
-    return Tree(tuple(modules.values()), draw(_files(tuple(placed.path for placed in modules.values()))))
+    return Tree(
+        tuple(modules.values()),
+        draw(_files(tuple(placed.path for placed in modules.values()), overlap=overlap)),
+    )
 
 
 @st.composite
-def _files(draw: st.DrawFn, paths: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+def _files(draw: st.DrawFn, paths: tuple[str, ...], *, overlap: bool) -> tuple[tuple[str, bytes], ...]:
     """modules.order, modules.builtin and modules.builtin.modinfo: each there or not."""
     found = []
     if draw(st.booleans()):
-        order = draw(st.lists(st.sampled_from([*paths, "kernel/gone.ko"]), max_size=6))
+        order = draw(st.lists(st.sampled_from([*paths, "kernel/gone.ko"]), max_size=6, unique=True))
         found.append(("modules.order", "".join(f"{path.replace('.xz', '')}\n" for path in order).encode()))
     built_in = draw(
-        st.lists(st.sampled_from(["unix", "snd-built", "alpha", "ext5"]), max_size=3, unique=True)
+        st.lists(
+            st.sampled_from(["unix", "snd-built", "ext5", *(["alpha"] if overlap else [])]),
+            max_size=3,
+            unique=True,
+        )
     )
     if draw(st.booleans()):
         text = "".join(f"kernel/lib/{name}.ko\n" for name in built_in)
