@@ -209,9 +209,7 @@ def test_a_loop_is_told_of_and_nothing_is_written(tmp_path: Path, capfd: pytest.
     directory = make_tree(tmp_path, {**FILES, **loop})
     code, messages, _ = run_kmod(tmp_path)
     assert lkm(tmp_path) == code == 1
-    told = capfd.readouterr().err.splitlines()
-    assert told[:2] == messages.splitlines()
-    assert "nothing was written" in told[2]
+    assert capfd.readouterr().err == messages
     assert not list(directory.glob("modules.dep*"))
 
 

@@ -262,6 +262,13 @@ def test_a_cache_directory_that_cannot_be_made_is_no_harm(tree: Path, tmp_path: 
     assert_as_made_anew(tree)
 
 
+def test_a_cache_directory_that_is_in_nothing_is_not_made(tree: Path, tmp_path: Path) -> None:
+    """A root without /var/cache keeps none: nothing appears in it but depmod's files."""
+    below = tmp_path / "no-such" / "lkm" / "depmod"
+    assert lkm(tree, "--cache", str(below)) == 0
+    assert not (tmp_path / "no-such").exists()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_any_changes_give_the_files_of_a_run_that_knows_nothing(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

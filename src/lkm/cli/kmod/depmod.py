@@ -75,7 +75,7 @@ def run(argv: list[str]) -> int:
     try:
         done = run_depmod(request, _report, _write)
     except DepmodError as error:
-        return log.fatal(error.message)
+        return log.fatal(error.message) if error.message else 1
     if request.json:
         import json
 

@@ -130,7 +130,7 @@ class Cache:
         """Put all that in place of what was there. `started`: when the search began, ns. OSError as may be."""
         self._sections.close()
         _mark_racy(identities, started)
-        os.makedirs(self._directory, 0o700, exist_ok=True)
+        _make_directory(self._directory)
         contents = [b""] * _SECTIONS
         contents[_PLACE], contents[_STATE], contents[_PATHS] = self._place, state, paths
         contents[_IDENTITIES] = identities.tobytes()
@@ -151,6 +151,14 @@ class Cache:
             paths.sort(key=os.path.getmtime)
             for path in paths[:-_KEPT]:
                 os.unlink(path)
+
+
+def _make_directory(path: bytes) -> None:
+    """Make it, and the one that it is in. OSError where that is not in anything: a root without /var/cache keeps none."""
+    above = os.path.dirname(path)
+    for directory in (above, path):
+        if not os.path.isdir(directory):
+            os.mkdir(directory, 0o700)
 
 
 def is_racy(identity: Sequence[int], now: int) -> bool:

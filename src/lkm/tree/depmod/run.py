@@ -35,7 +35,7 @@ Write = Callable[[bytes], None]
 
 
 class DepmodError(LkmError):
-    """The files cannot be made, and the old ones are as they were."""
+    """The files cannot be made, and the old ones are as they were. Without a message all has been said."""
 
 
 def run_depmod(request: DepmodRequest, report: Report, write: Write) -> dict[str, object]:
@@ -175,7 +175,7 @@ class _Run:
         ordered = sort_users_first(used)
         if len(ordered) < len(used):
             self._tell_cycles(modules.names, used, ordered)
-            raise DepmodError("modules depend on each other in a loop: nothing was written")
+            raise DepmodError("")
         return transitive(used, ordered)
 
     def _tell_needs(self, modules: Modules, owners: dict[bytes, int], used: list[list[int]]) -> None:
