@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from lkm.boot.initcall import FIRST_OF_TABLE, Initcall, Level
+from lkm.boot.layout import plan_memory, total_of
+from lkm.boot.life import release_of
 from lkm.boot.messages import parse_events, parse_log
 from lkm.boot.source import read_image_initcalls
 from lkm.boot.symbols import BootSymbol, initcalls_of_symbols
 from lkm.boot.timeline import Outcome, Timeline, make_timeline, total
+from lkm.formats.module import parse_module
 from lkm.lab.vm import Guest
 from lkm.root import Root
 
@@ -60,6 +63,7 @@ def test_every_call_of_a_boot_is_in_the_table_and_names_are_told(boot: Boot, ker
     if kernel != NAMES_ONLY_IN_THE_IMAGE:
         check_that_kallsyms_says_what_the_image_says(boot)
         check_where(boot, kernel)
+        check_the_memory_of_what_is_loaded(boot)
 
 
 def check_that_each_call_has_its_row(boot: Boot) -> None:
@@ -157,6 +161,39 @@ def check_where(boot: Boot, kernel: str) -> None:
     (module,) = boot.json("where", "loop")["modules"]
     assert module["path"].split(".ko")[0].endswith(f"{boot.guest.kernel.release}/kernel/drivers/block/loop")
     assert (module["state"], module["builtin_by"], module["initcalls"]) == ("", [], [])
+
+
+def check_the_memory_of_what_is_loaded(boot: Boot) -> None:
+    """To the byte what the file lets expect. (On arm64 the loader adds trampolines.)"""
+    script = 'for size in /sys/module/*/coresize; do basename "${size%/*}"; cat "$size"; done'
+    words = boot.guest.run(["sh", "-c", script]).stdout.decode().split()
+    loaded = {name: int(size) for name, size in zip(words[::2], words[1::2])}
+    assert "virtio_blk" in loaded
+    for name, size in loaded.items():
+        path = boot.guest.run(["modinfo", "-n", name]).stdout.decode().strip()
+        elf = parse_module(boot.guest.get(path), name=path).elf
+        memory = plan_memory(elf, release_of(boot.guest.kernel.release))
+        assert (name, total_of(memory, init=False)) == (name, size)
+
+
+@pytest.mark.parametrize("kernel", ["6.1"])
+def test_the_life_of_a_loaded_and_of_a_built_in_module(boot: Boot) -> None:
+    """What their inits returned, and when, is in the messages of this boot."""
+    found = boot.json("life", "virtio_blk")
+    (run,) = [run for run in boot.timeline.runs if run.module == "virtio_blk" and run.kind == "module"]
+    now = found["now"]
+    assert (found["init"]["function"], now["state"]) == (run.function, "live")
+    assert (now["init_result"], now["init_usecs"], now["init_at"]) == (0, run.usecs, run.start)
+    assert now["core_size"] == sum(
+        each["size"] for each in found["memory"] if not each["type"].startswith("init_")
+    )
+    assert found["transitions"][0]["obstacle"].startswith("its refcnt is")
+    built_in = boot.json("life", "ext4")
+    (ran,) = [run for run in boot.timeline.runs if run.function == "ext4_init_fs"]
+    (step,) = [step for step in built_in["steps"] if step["title"] == "its initcalls are called"]
+    assert step["lines"][1].split() == [
+        "called", "at", f"{ran.start:.6f}", "s,", "returned", "0", "after", str(ran.usecs), "µs",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kernel", ["6.1"])

@@ -18,7 +18,7 @@ from lkm.system.files import list_directory, read_bytes, read_number, read_text
 from lkm.tree.match import FROM_NAME
 from lkm.tree.tree import Tree
 
-__all__ = ["Line", "Presence", "Where", "read_where"]
+__all__ = ["Line", "Presence", "Where", "read_aliases", "read_where"]
 
 NEAREST = 5
 
@@ -147,7 +147,7 @@ def _presence(root: Root, tree: Tree, module: ModuleName, alias: str, source: st
         refcnt=read_number(f"{base}/refcnt"),
         path=path,
         missing=bool(path) and not here,
-        aliases=_aliases(root, module),
+        aliases=read_aliases(root, module),
         blacklisted=_line(tree.blacklisted(module)),
         forbidden=_line(tree.forbidden(module)),
         install=_line(install),
@@ -156,7 +156,7 @@ def _presence(root: Root, tree: Tree, module: ModuleName, alias: str, source: st
     )
 
 
-def _aliases(root: Root, module: ModuleName) -> tuple[str, ...]:
+def read_aliases(root: Root, module: ModuleName) -> tuple[str, ...]:
     """The aliases that it brings itself, out of the text of modules.alias: the index would be read as a whole."""
     data = read_bytes(os.path.join(root.modules_dir, "modules.alias")) or b""
     rows = re.findall(rb"^alias (\S+) " + re.escape(os.fsencode(module)) + rb"$", data, re.MULTILINE)

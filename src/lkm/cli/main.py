@@ -38,6 +38,7 @@ COMMANDS = {
     "heal": Command("lkm.cli.heal", "repair what a load that died left in the kernel's table of loads"),
     "quarantine": Command("lkm.cli.quarantine", "release a stuck module's name and keep its memory"),
     "snapshot": Command("lkm.cli.snapshot", "record what a diagnosis needs, to be read elsewhere"),
+    "life": Command("lkm.cli.life", "the life of a module, step by step, with its own values"),
     "initcalls": Command("lkm.cli.initcalls", "what is built in and called at boot; when each ran"),
     "links": Command("lkm.cli.links", "make the classic tools available under their own names"),
     "where": Command("lkm.cli.where", "what a name is: loaded, on disk, built in, alias, blacklisted"),

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""The life of a module on this machine: its file, its state, and what the kernel's messages say of its init."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from lkm.boot.builtin import Builtin, read_builtins
+from lkm.boot.initcall import Initcall
+from lkm.boot.life import Life, Now, Step, life_of_file
+from lkm.boot.messages import Message, parse_events
+from lkm.boot.source import read_initcalls
+from lkm.boot.timeline import Run, make_timeline
+from lkm.boot.where import read_aliases
+from lkm.errors import LkmError
+from lkm.formats.module import parse_module
+from lkm.names import ModuleName, module_name
+from lkm.root import Root
+from lkm.system.files import list_directory, read_bytes, read_number, read_text
+from lkm.system.kmsg import read_all
+from lkm.system.policy import read_config
+from lkm.tree.tree import Tree
+
+__all__ = ["read_life"]
+
+FILE_LIMIT = 1 << 28
+
+
+def read_life(root: Root, name: str) -> Life:
+    """The life of the module `name`, or of the file `name` (a path, or ending in .ko…).
+
+    LkmError for a name that this kernel knows in no way, ParseError for a file that is no module.
+    """
+    if "/" in name or ".ko" in name:
+        return _loadable(root, name, asked=())
+    own = module_name(name)
+    tree = Tree(root)
+    path = tree.path(own)
+    if not path and not tree.is_builtin(own):
+        matches = tree.lookup(name) if Tree.is_name(name) else ()
+        own = ModuleName(matches[0].name) if matches else own
+        path = tree.path(own)
+    if path:
+        return _loadable(root, path, asked=_asked(root, tree, own))
+    return _built_in(root, own)
+
+
+def _loadable(root: Root, path: str, *, asked: tuple[str, ...]) -> Life:
+    data = read_bytes(path, FILE_LIMIT)
+    if data is None:
+        raise LkmError(f"{path} cannot be read", remedy="is it there? depmod says what is")
+    module = parse_module(data, name=path)
+    config = read_config(root)
+    everything = not config or config.get("CONFIG_KALLSYMS_ALL") == "y"
+    return life_of_file(module, path, _now(root, module.name), kallsyms_all=everything, asked=asked)
+
+
+def _asked(root: Root, tree: Tree, name: ModuleName) -> tuple[str, ...]:
+    """What modprobe does before it calls the kernel."""
+    lines = []
+    needs = tree.dependencies(name)
+    lines.append(
+        f"it needs {', '.join(needs)}: these are loaded first" if needs else "it needs no other module"
+    )
+    before, after = tree.softdeps(name)
+    lines += [f"softdep: {', '.join(before)} before it"] if before else []
+    lines += [f"softdep: {', '.join(after)} after it"] if after else []
+    options = tree.options(name)
+    lines += [f"options of the configuration: {options}"] if options else []
+    aliases = read_aliases(root, name)
+    if aliases:
+        lines.append(f"by itself for {len(aliases)} aliases, {aliases[0]} for one (modules.alias)")
+    install = tree.install_command(name)
+    lines += [f"instead of a load: {install.value} ({install.where})"] if install else []
+    return tuple(lines)
+
+
+def _now(root: Root, name: ModuleName) -> Now:
+    base = root.join(f"/sys/module/{name}")
+    state = read_text(f"{base}/initstate") or ""
+    if not state:
+        return Now()
+    now = Now(
+        state,
+        read_number(f"{base}/refcnt"),
+        tuple(list_directory(f"{base}/holders")),
+        read_number(f"{base}/coresize"),
+    )
+    runs = [run for run in _runs(root, ()) if run.kind == "module" and run.module == name]
+    if runs and runs[-1].result is not None:
+        run = runs[-1]
+        return now._replace(
+            init_result=run.result,
+            init_usecs=run.usecs,
+            init_at=run.start,
+            told_by="the messages of initcall_debug",
+        )
+    if state == "live":
+        return now._replace(init_result=0, told_by="it is live: an error would have ended it")
+    return now
+
+
+def _runs(root: Root, table: Sequence[Initcall]) -> tuple[Run, ...]:
+    """What the kernel's messages say of calls, as far as they may be read."""
+    try:
+        lines, _ = read_all(root)
+    except LkmError:
+        return ()
+    return make_timeline(parse_events(Message(line.timestamp, line.text) for line in lines), table).runs
+
+
+def _built_in(root: Root, name: ModuleName) -> Life:
+    builtin = read_builtins(root).get(name)
+    note = ""
+    table: tuple[Initcall, ...] = ()
+    try:
+        table = read_initcalls(root).initcalls
+    except LkmError as error:
+        note = str(error)
+    calls = tuple(call for call in table if call.module == name)
+    if not calls and builtin is None and not os.path.isdir(root.join(f"/sys/module/{name}")):
+        raise LkmError(f"{name}: not loaded, not on disk, not built in", remedy=f"lkm where {name} says more")
+    steps = (
+        Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(builtin)),
+        Step("its parameters are set", "parse_args in start_kernel", _parameters(root, name, builtin)),
+        Step("its initcalls are called", "do_initcalls, init/main.c", _called(root, calls, table, note)),
+        Step("its init code is freed", "free_initmem", ("with that of all others, before /init starts",)),
+        Step(
+            "it stays",
+            "",
+            (
+                "it has no exit: the linker has thrown it away",
+                "modprobe does nothing and succeeds; rmmod: is builtin",
+            ),
+        ),
+    )
+    now = Now()
+    return Life(name, "built-in", root.release, "", now, None, None, (), (), calls, steps, ())
+
+
+def _linked(builtin: Builtin | None) -> tuple[str, ...]:
+    lines = ["there is no file to load, no struct module, and no row in lsmod"]
+    if builtin and builtin.path:
+        lines.append(f"modules.builtin has it as {builtin.path}")
+    else:
+        lines.append("modules.builtin does not have it: it could not have been a module")
+    licences = builtin.values("license") if builtin else ()
+    return (*lines, *(f"licence: {text}" for text in licences))
+
+
+def _parameters(root: Root, name: ModuleName, builtin: Builtin | None) -> tuple[str, ...]:
+    shown = list_directory(root.join(f"/sys/module/{name}/parameters"))
+    words = (read_text(root.join("/proc/cmdline")) or "").split()
+    given = [
+        word
+        for word in words
+        if module_name(word.partition(".")[0]) == name and "." in word.partition("=")[0]
+    ]
+    names = [each.name for each in builtin.parameters] if builtin else []
+    names += [each for each in shown if each not in names]
+    if not names:
+        return ("it has none",)
+    lines = [f"on the kernel's command line, as {name}.{names[0]}=…: {', '.join(names)}"]
+    lines += [f"given here: {word}" for word in given]
+    for each in shown:
+        value = read_text(root.join(f"/sys/module/{name}/parameters/{each}"))
+        lines += [f"{each} is {value}"] if value else []
+    return tuple(lines)
+
+
+def _called(root: Root, calls: Sequence[Initcall], table: Sequence[Initcall], note: str) -> tuple[str, ...]:
+    if note:
+        return (f"which they are is not known: {note}",)
+    if not calls:
+        return ("it has none: its functions are called by others",)
+    runs = {run.initcall: run for run in _runs(root, table) if run.initcall}
+    lines = []
+    for call in calls:
+        line = f", line {call.line} of its source" if call.line else ""
+        sure = "" if call.module_from == "symbol" else "; concluded from its name"
+        lines.append(f"{call.function or '?'}: level {call.level_text}, order {call.order}{line}{sure}")
+        run = runs.get(call)
+        if run is None:
+            lines.append("  when it ran is not recorded: boot with initcall_debug")
+        elif run.result is None:
+            lines.append(f"  called at {run.start:.6f} s, and not returned")
+        else:
+            lines.append(f"  called at {run.start:.6f} s, returned {run.result} after {run.usecs} µs")
+    return tuple(lines)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""The life of a module has this module's own values: entries, memory, sections, state, what can follow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lkm.boot.fates import fate_of
+from lkm.boot.layout import Memory, plan_memory, total_of
+from lkm.boot.life import Entry, Life, Now, life_of_file, transitions_of
+from lkm.boot.life_here import read_life
+from lkm.cli.main import run
+from lkm.errors import LkmError
+from lkm.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+from lkm.formats.elfwriter import NewSection
+from lkm.formats.module import parse_module
+from lkm.root import Root
+from tests.builders import make_module
+
+RELEASE = "6.1.0-test"
+WRITE = SHF_ALLOC | SHF_WRITE
+CODE = SHF_ALLOC | SHF_EXECINSTR
+SECTIONS = (
+    NewSection(".init.text", bytes(100), flags=CODE, align=16),
+    NewSection(".rodata", bytes(5000), flags=SHF_ALLOC, align=32),
+    NewSection(".data", bytes(200), flags=WRITE, align=8),
+    NewSection("__jump_table", bytes(32), flags=WRITE, align=8),
+    NewSection(".static_call_sites", bytes(8), flags=WRITE),
+    NewSection(".data..percpu", bytes(64), flags=WRITE, align=64),
+    NewSection(".comment", b"made by hand\0"),
+)
+INFO = (
+    ("vermagic", "6.1.0-test SMP "), ("license", "GPL"), ("depends", "hub"), ("parmtype", "speed:int"),
+    ("parm", "mode:how"), ("intree", "Y"),
+)  # fmt: skip
+
+
+def life(now: Now = Now(), **options: object) -> Life:  # noqa: B008 - it is frozen
+    data = make_module("demo", modinfo=INFO, extra=SECTIONS, versions={"_printk": 1}, **options)  # type: ignore[arg-type]
+    return life_of_file(parse_module(data), "/demo.ko", now)
+
+
+def lines_of(found: Life, title: str) -> str:
+    (step,) = [step for step in found.steps if step.title == title]
+    return "\n".join(step.lines)
+
+
+def test_init_and_exit_are_aliases_of_what_the_source_calls_them() -> None:
+    found = life()
+    assert found.init == Entry("init_module", "my_init", ".text", 0, 16)
+    assert found.exit == Entry("cleanup_module", "my_exit", ".text", 16, 16)
+    assert "my_init, 16 bytes at .text+0x0" in lines_of(found, "its init is called")
+    assert "my_exit is called, 16 bytes at .text+0x10" in lines_of(found, "it is removed")
+
+
+def test_sections_go_to_their_memory() -> None:
+    memory = {each.name: each.memory for each in life().sections}
+    assert memory[".text"] == "text"
+    assert memory[".init.text"] == "init_text"
+    assert memory[".rodata"] == "rodata"
+    assert memory[".gnu.linkonce.this_module"] == memory[".data"] == "data"
+    assert memory["__jump_table"] == "ro_after_init"
+    assert memory[".modinfo"] == memory["__versions"] == memory[".data..percpu"] == memory[".comment"] == ""
+
+
+@pytest.mark.parametrize(("release", "kind"), [((6, 12), "data"), ((6, 14), "ro_after_init")])
+def test_since_6_14_static_call_sites_are_written_by_init_alone(release: tuple[int, int], kind: str) -> None:
+    elf = parse_module(make_module(extra=SECTIONS)).elf
+    (found,) = [each.type for each in plan_memory(elf, release) if ".static_call_sites" in each.sections]
+    assert found == kind
+
+
+def test_memory_is_in_whole_pages_and_symbols_are_a_part_of_it() -> None:
+    elf = parse_module(make_module(extra=SECTIONS)).elf
+    old, new = ({each.type: each for each in plan_memory(elf, release)} for release in ((6, 1), (6, 12)))
+    assert old["text"] == Memory("text", 32, 4096, (".text",))
+    assert new["rodata"].size == 8192
+    assert old["data"].used > 4096 + 24 * 4  # up to 6.3 symbols begin on a page of their own
+    assert new["data"].used < 4096
+    assert total_of(new.values(), init=False) == 4096 + 8192 + 4096 + 4096
+    assert total_of(old.values(), init=False) == 4096 + 8192 + 4096 + 8192
+    assert total_of(new.values(), init=True) == 8192
+
+
+def test_without_kallsyms_all_only_functions_stay() -> None:
+    elf = parse_module(make_module(extra=SECTIONS, exports={"demo_export": 7})).elf
+    used = [
+        {each.type: each.used for each in plan_memory(elf, (6, 12), kallsyms_all=every)}["data"]
+        for every in (True, False)
+    ]
+    assert used[0] > used[1]
+
+
+def test_steps_have_the_modules_values() -> None:
+    found = life()
+    assert [step.title for step in found.steps][-1] == "it is removed"
+    checks = lines_of(found, "the file is checked")
+    assert "vermagic: 6.1.0-test SMP" in checks
+    assert "1 symbols have a checksum" in checks
+    assert "not signed" in checks
+    assert "licence: GPL; built with the kernel" in checks
+    assert "speed, mode" in lines_of(found, "state coming")
+    assert "hub: held by what it takes" in lines_of(found, "symbols are resolved")
+    assert "__jump_table (32 bytes): static branches" in lines_of(found, "special sections are used")
+
+
+def test_one_without_an_exit_stays_for_ever() -> None:
+    found = life(exit_offset=None)
+    assert found.exit is None
+    assert "never be removed" in lines_of(found, "it is removed")
+    live = life(Now("live", 0), exit_offset=None)
+    assert live.transitions[0].obstacle == "it has no exit"
+
+
+def test_what_init_returned() -> None:
+    text = lines_of(life(Now("live", 0, init_result=0, told_by="it is live")), "its init is called")
+    assert "here it returned 0 (it is live)" in text
+    assert "has not returned" in lines_of(life(Now("coming", 1)), "its init is called")
+
+
+@pytest.mark.parametrize(
+    ("now", "states", "obstacle"),
+    [
+        (Now(), ["unformed, then coming"], ""),
+        (Now("coming", 1), ["live", "going"], ""),
+        (Now("live", 0), ["going"], ""),
+        (Now("live", 2), ["going"], "its refcnt is 2"),
+        (Now("live", 1, ("user",)), ["going"], "used by user"),
+        (Now("going", 0), ["gone"], ""),
+    ],
+)
+def test_what_can_follow(now: Now, states: list[str], obstacle: str) -> None:
+    found = transitions_of(now, has_init=True, has_exit=True)
+    assert [each.state for each in found] == states
+    assert found[0].obstacle == obstacle
+
+
+def test_every_section_of_a_usual_module_has_a_fate() -> None:
+    names = ".text .rodata .data .bss __param .rela.text .note.Linux __ksymtab_gpl .rodata.str1.1 .init.data"
+    assert all(fate_of(name) for name in names.split())
+    assert fate_of(".something.new") == ""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    tree = tmp_path / "lib/modules" / RELEASE
+    (tree / "kernel").mkdir(parents=True)
+    (tree / "kernel/demo.ko").write_bytes(make_module("demo", modinfo=INFO, extra=SECTIONS))
+    (tree / "modules.dep").write_text("kernel/demo.ko: kernel/hub.ko\nkernel/hub.ko:\n", encoding="utf-8")
+    (tree / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n", encoding="utf-8")
+    (tree / "modules.builtin.modinfo").write_bytes(b"ext4.license=GPL\0ext4.parmtype=mb:int\0")
+    for path, text in {
+        "proc/sys/kernel/osrelease": RELEASE,
+        "proc/cmdline": "quiet ext4.mb=7",
+        "proc/kallsyms": "01 d __initcall__kmod_x__1_1_setupearly\n02 d __initcall__kmod_ext4__9_88_ext4_init_fs6\n",
+        "sys/module/demo/initstate": "live",
+        "sys/module/demo/refcnt": "0",
+        "sys/module/demo/coresize": "20480",
+        "sys/module/ext4/parameters/mb": "7",
+        "etc/modprobe.d/a.conf": "options demo speed=3\nsoftdep demo pre: helper\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    return Root(str(tmp_path), RELEASE)
+
+
+def test_a_module_of_this_machine(root: Root) -> None:
+    found = read_life(root, "demo")
+    assert (found.now.state, found.now.core_size, found.now.init_result) == ("live", 20480, 0)
+    asked = lines_of(found, "it is asked for")
+    assert "it needs hub" in asked
+    assert "softdep: helper before it" in asked
+    assert "options of the configuration: speed=3" in asked
+    assert "here it takes 20480 bytes (coresize)" in lines_of(found, "state live")
+
+
+def test_a_file_is_the_same_module(root: Root) -> None:
+    found = read_life(root, root.join(f"/lib/modules/{RELEASE}/kernel/demo.ko"))
+    assert (found.name, found.now.state) == ("demo", "live")
+
+
+def test_a_built_in_one(root: Root) -> None:
+    found = read_life(root, "ext4")
+    assert found.kind == "built-in"
+    assert "ext4_init_fs: level device, order 2, line 88 of its source" in lines_of(
+        found, "its initcalls are called"
+    )
+    parameters = lines_of(found, "its parameters are set")
+    assert "given here: ext4.mb=7" in parameters
+    assert "mb is 7" in parameters
+
+
+def test_one_that_nobody_knows(root: Root) -> None:
+    with pytest.raises(LkmError, match="lkm where nobody says more"):
+        read_life(root, "nobody")
+    with pytest.raises(LkmError, match="cannot be read"):
+        read_life(root, "/nonexistent/demo.ko")
+
+
+def test_life_as_text_and_json(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["life", "--root", root.path, "--sections", "demo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"demo: loadable, for {RELEASE}"
+    assert "now: live, refcnt 0" in lines
+    assert "  next: going, by delete_module(2)" in lines
+    assert any(line.startswith(".rodata ") and " rodata " in line for line in lines)
+    assert run(["life", "--root", root.path, "--json", "demo"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (next(iter(found)), found["schema"], found["init"]["function"]) == (
+        "schema",
+        "lkm.life/1",
+        "my_init",
+    )
+    assert run(["life", "--root", root.path, "ext4"]) == 0
+    assert capsys.readouterr().out.startswith(f"ext4: built-in, for {RELEASE}")
+    assert run(["life", "--root", root.path, "nobody"]) == 1
