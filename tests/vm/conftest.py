@@ -36,6 +36,7 @@ CHOSEN = (
     "left_behind_is_found_and_named[7.3]", "written[5.10-module files of another build",
     "test_a_rescue_ends_with_a_heal[7.3]", "test_a_blocked_exit_gives", "test_kernels_without_headers[False-6.18",
     "test_every_call_of_a_boot",
+    "test_modprobe_follows_its_configuration[7.3]",
 )  # fmt: skip
 """What runs on the others by default: one of each kind of rescue and refusal."""
 
