@@ -169,6 +169,7 @@ def is_racy(identity: Sequence[int], now: int) -> bool:
 
 def _mark_racy(identities: array[int], started: int) -> None:
     """Files that could have been changed since without a trace get a size that no file has."""
-    for at in range(0, len(identities), 4):
-        if is_racy(identities[at : at + 4], started):
-            identities[at] = _RACY
+    limit = started - _COARSE
+    for at, latest in enumerate(map(max, identities[2::4], identities[3::4])):
+        if latest > limit and is_racy(identities[4 * at : 4 * at + 4], started):
+            identities[4 * at] = _RACY

@@ -7,7 +7,7 @@ from lkm.tree.depmod.cache import Cache, Knowledge, identities_of
 from lkm.tree.depmod.helper import processors
 from lkm.tree.depmod.read import read_modules
 from lkm.tree.depmod.request import DepmodRequest
-from lkm.tree.depmod.resolve import split_imports
+from lkm.tree.depmod.resolve import used_by, used_by_and_split
 from lkm.tree.depmod.search import Found
 from lkm.tree.depmod.store import Outcome
 
@@ -97,14 +97,27 @@ class Collection:
                 needing.append(number)
         return needing
 
-    def save(self, state: bytes, owners: dict[bytes, int], order: list[int]) -> None:
+    def users(self, numbers: list[int], owners: dict[bytes, int]) -> list[list[int]]:
+        """The modules that each module uses, both in an order whose numbers here are `numbers`.
+
+        After this `outcomes` have the imports that are met alone: for the cache.
+        """
+        prefix, fresh = self.request.prefix, set(self.fresh) if self.cache else set()
+        used = []
+        for number in numbers:
+            (exports, imports, aliases, softdeps, weakdeps), code = self.outcomes[number]
+            if number in fresh:
+                users, met, self._unmet[number] = used_by_and_split(imports, owners)
+                self.outcomes[number] = ((exports, met, aliases, softdeps, weakdeps), code)
+                used.append(users)
+            else:
+                used.append(used_by(imports, owners, prefix))
+        return used
+
+    def save(self, state: bytes, order: list[int]) -> None:
         """Keep all this for the next run, if it can be kept: without a cache it is slower, and right."""
         if self.cache is None:
             return
-        for number in self.fresh:
-            (exports, imports, *rest), code = self.outcomes[number]
-            met, self._unmet[number] = split_imports(imports, owners)
-            self.outcomes[number] = ((exports, met, rest[0], rest[1], rest[2]), code)
         knowledge = Knowledge(self.outcomes, order, self._unmet)
         try:
             self.cache.save(self._joined, self._identities, self.started, state, knowledge)

@@ -17,9 +17,9 @@ __all__ = [
     "owners_of",
     "plain_name",
     "sort_users_first",
-    "split_imports",
     "transitive",
     "used_by",
+    "used_by_and_split",
 ]
 
 KERNEL = 0
@@ -53,8 +53,11 @@ def used_by(imports: bytes, owners: dict[bytes, int], prefix: bytes) -> list[int
     return [number - 1 for number in dict.fromkeys(map(owners.get, items)) if number]
 
 
-def split_imports(imports: bytes, owners: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """Those that a module exports, each with a NUL behind it, and the others, with a NUL before the first too."""
+def used_by_and_split(imports: bytes, owners: dict[bytes, int]) -> tuple[list[int], bytes, bytes]:
+    """As `used_by`; then the imports that a module exports, each with a NUL behind it, and the others.
+
+    The others have a NUL before the first, too.
+    """
     items = imports.split(b"\0")
     if imports[:1] == b"." or b"\0." in imports:
         found = [owners.get(plain_name(item, b"")) for item in items]
@@ -62,7 +65,8 @@ def split_imports(imports: bytes, owners: dict[bytes, int]) -> tuple[bytes, byte
         found = list(map(owners.get, items))
     met = b"\0".join(compress(items, found))
     unmet = b"\0".join(compress(items, map(not_, found)))  # the last item is empty: a NUL ends it
-    return met + b"\0" if met else b"", b"\0" + unmet
+    users = [number - 1 for number in dict.fromkeys(found) if number]
+    return users, met + b"\0" if met else b"", b"\0" + unmet
 
 
 def plain_name(name: bytes, prefix: bytes) -> bytes:

@@ -22,7 +22,6 @@ from lkm.tree.depmod.resolve import (
     plain_name,
     sort_users_first,
     transitive,
-    used_by,
 )
 from lkm.tree.depmod.search import Found, Report, in_order, name_of, search_modules, stat_identity
 from lkm.tree.depmod.state import State, is_up_to_date
@@ -84,7 +83,7 @@ class _Run:
         update = bool(not leftovers(request.output) and may_update(collection.known, modules.paths))
         beside = Beside(request, modules, owners, wanted=not update and not request.show)
         try:
-            needs = self._resolve(modules, owners, kernel)
+            needs = self._resolve(collection, modules, owners, kernel)
             written = []
             if request.show:
                 self._show(modules, owners, needs)
@@ -161,11 +160,15 @@ class _Run:
         return parse(data, name, request.prefix, self.report)
 
     def _resolve(
-        self, modules: Modules, owners: dict[bytes, int], kernel: dict[bytes, int] | None
+        self,
+        collection: Collection,
+        modules: Modules,
+        owners: dict[bytes, int],
+        kernel: dict[bytes, int] | None,
     ) -> list[list[int]]:
         """Of each module all that it needs."""
         request = self.request
-        used = [used_by(names, owners, request.prefix) for names in modules.column(1)]
+        used = collection.users(modules.numbers, owners)
         if request.verbose:
             self._tell_needs(modules, owners, used)
         if request.errors and kernel is not None:
@@ -225,7 +228,7 @@ class _Run:
             if contents is None:
                 contents = render_all(request, modules, owners, needs, beside=beside, report=self.report)
             place.replace(contents)
-            collection.save(state.render(quiet=not self.spoke), owners, modules.numbers)
+            collection.save(state.render(quiet=not self.spoke), modules.numbers)
         except NotAscii as bad:
             text = bad.key.decode("utf-8", "backslashreplace")
             raise DepmodError(f"Module index: only 7-bit ASCII is supported: {text}") from bad
