@@ -110,6 +110,7 @@ test-kmod: setup  ## kmod's own test suite, fetched as source, against lkm's too
 soak: setup  ## a thousand rescues on each of three kernels, half in clones, half in one guest (hours)
 	@for kernel in 6.1 6.12 7.3; do $(PYTHON) -m tests.vm.soak $$kernel 1000; done
 
+bench: PACKAGES += $(KMOD_PACKAGES)
 bench: setup  ## benchmarks, each a ratio against the peer in one run
 	@$(call say,benchmarks)
 	@$(PYTHON) bench/run.py

@@ -23,6 +23,7 @@ def main() -> int:
     sys.path[0] = os.path.dirname(HERE)
     from bench.classic import compare_lsmod, compare_modinfo, compare_modinfo_xz, compare_modprobe_show
     from bench.clones import compare_clone
+    from bench.depmod import AGAIN, FULL, compare_again, compare_full
     from bench.listing import compare_list_here, compare_list_in_guest
     from bench.measure import progress
     from bench.rescue import compare_rescue
@@ -37,6 +38,8 @@ def main() -> int:
         "modprobe-show": (compare_modprobe_show, 25),
         "modinfo": (compare_modinfo, 9),
         "modinfo-xz": (compare_modinfo_xz, 3),
+        **{f"depmod{suffix.replace('.', '-')}": (compare_full(suffix), 5) for suffix in FULL},
+        **{f"depmod-{what.replace(' ', '-')}": (compare_again(what), 9) for what in AGAIN},
         "clone": (compare_clone, 5),
         "rescue": (compare_rescue, 3),
         "scan": (compare_scan, 5),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMPARISONS = ("modinfo", "modprobe")
+COMPARISONS = ("modinfo", "modprobe", "depmod")
 """Modules beside this one, each with `compare() -> what differs`."""
 
 

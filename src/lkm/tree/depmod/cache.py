@@ -154,7 +154,10 @@ class Cache:
 
 
 def _make_directory(path: bytes) -> None:
-    """Make it, and the one that it is in. OSError where that is not in anything: a root without /var/cache keeps none."""
+    """Make it, and the one that it is in.
+
+    OSError where that is not in anything: a root without /var/cache keeps none.
+    """
     above = os.path.dirname(path)
     for directory in (above, path):
         if not os.path.isdir(directory):

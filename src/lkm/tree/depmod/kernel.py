@@ -17,11 +17,11 @@ _KSYMTAB = b"__ksymtab_"
 def parse_system_map(data: bytes, name: str, prefix: bytes, report: Report) -> dict[bytes, int]:
     """Exported name → 0: a map of symbols has no CRCs."""
     found = {}
-    for number, line in enumerate(data.split(b"\n"), 1):
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
         parts = line.split(b" ", 2)
         if len(parts) < 3:
-            if line:
-                report("ERROR", f"{name}:{number}: invalid line: {line.decode('utf-8', 'surrogateescape')}")
+            report("ERROR", f"{name}:{number}: invalid line: {line.decode('utf-8', 'surrogateescape')}")
             continue
         symbol = parts[2][1:] if prefix and parts[2][:1] == prefix else parts[2]
         if symbol.startswith(_KSYMTAB):
