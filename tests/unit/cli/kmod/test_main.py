@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import syslog
 from importlib import import_module
 from pathlib import Path
 from typing import IO
@@ -182,6 +183,18 @@ def test_the_level_and_kmod_log_decide_what_is_said(
 def test_syslog_gets_what_standard_error_does_not() -> None:
     done = start("lsmod", "-s", "too", "many")
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_what_syslog_gets(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[object, ...]] = []
+    monkeypatch.setattr("syslog.openlog", lambda *call: said.append(call))
+    monkeypatch.setattr("syslog.syslog", lambda *call: said.append(call))
+    assert run("rmmod", ["-s", "no-such-module-here"]) == 1
+    assert said == [
+        ("rmmod", syslog.LOG_CONS, syslog.LOG_DAEMON),
+        (syslog.LOG_ERR, "ERROR: Module no_such_module_here is not currently loaded"),
+    ]
+    assert capfd.readouterr().err == ""
 
 
 def test_bytes_that_are_not_utf_8_come_out_as_they_went_in(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
