@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint test-fast test-vm compare test-kernels test-kmod soak bench helper clean distclean
+.PHONY: help setup packages demo test lint test-fast test-browser test-vm compare test-kernels test-kmod soak bench helper clean distclean
 .DELETE_ON_ERROR:
 
 PYTHON3 ?= python3
@@ -29,6 +29,9 @@ PACKAGES := apt binutils binutils-aarch64-linux-gnu busybox-static cpio debian-a
 
 # What kmod's own test suite is built with (`make test-kmod`).
 KMOD_PACKAGES := gcc gzip libc6-dev liblzma-dev libssl-dev libzstd-dev meson ninja-build pkg-config xz-utils zlib1g-dev zstd
+
+# What shows the timeline's page in a test.
+BROWSER := chromium-headless-shell
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -76,6 +79,7 @@ demo: setup  ## see lkm at work in a virtual machine
 test: setup  ## everything that is checked: lint, types, tests here, tests on real kernels
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory test-vm
 
 lint: setup  ## ruff's rules and format, mypy's types
@@ -88,7 +92,15 @@ lint: setup  ## ruff's rules and format, mypy's types
 
 test-fast: setup  ## the tests that need no virtual machine
 	@$(call say,the tests that need no virtual machine)
-	@$(PYTHON) -m pytest -q -n $(JOBS) --ignore tests/vm tests
+	@$(PYTHON) -m pytest -q -n $(JOBS) --ignore tests/vm --ignore tests/browser tests
+
+# Apart from `packages`, which `make demo` needs too: a browser is 100 MB. Ubuntu has it as a snap only.
+test-browser: setup  ## the timeline's page and picture in headless Chromium
+	@if command -v $(BROWSER) >/dev/null || apt-cache show $(BROWSER) >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory packages PACKAGES="$(BROWSER)"; \
+		$(call say,the timeline in a browser); \
+		$(PYTHON) -m pytest -q tests/browser; \
+	else $(call say,NOT RUN: tests/browser; this archive has no $(BROWSER)); fi
 
 test-vm: setup  ## the tests on real kernels: all on the newest, a chosen few on the others
 	@$(call say,tests on real kernels (the first time they are fetched: about 100 MB each))
