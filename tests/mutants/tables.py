@@ -9,6 +9,7 @@ from lkm.formats.elf import SHF_ALLOC, SHT_NOBITS
 from lkm.formats.pkcs7 import signer_of
 from lkm.formats.signature import MARKER
 from lkm.formats.signer import TRAILER
+from lkm.preflight.rules import ElfChecks, rules_for
 from tests.mutants.editor import THIS_MODULE, Editor
 from tests.mutants.registry import Scene, mutation
 
@@ -126,7 +127,7 @@ def _two_tables(editor: Editor, rng: random.Random, scene: Scene) -> bool:
     if not editor.has(".comment"):
         return False
     comment = editor.index(".comment")
-    if comment < editor.table and not scene.target.release.startswith(("6.12", "7.")):
+    if comment < editor.table and rules_for(scene.target.release).elf is not ElfChecks.SPLIT:
         return False
     editor.set_section(comment, type=2, link=index)
     return True
@@ -134,7 +135,7 @@ def _two_tables(editor: Editor, rng: random.Random, scene: Scene) -> bool:
 
 @mutation("symbol-names-without-nul", tables=True)
 def _strtab_nul(editor: Editor, rng: random.Random, scene: Scene) -> bool:
-    if not scene.target.release.startswith("7."):
+    if not rules_for(scene.target.release).string_table:
         return False  # read beyond: what follows decides
     row = editor.raw.sections[editor.raw.sections[editor.table].link]
     editor.data[row.offset + rng.choice((0, row.size - 1))] = ord("x")
@@ -143,7 +144,7 @@ def _strtab_nul(editor: Editor, rng: random.Random, scene: Scene) -> bool:
 
 @mutation("symbol-name-beyond-table", tables=True)
 def _symbol_name(editor: Editor, rng: random.Random, scene: Scene) -> bool:
-    if not scene.target.release.startswith("7."):
+    if not rules_for(scene.target.release).string_table:
         return False
     editor.set_symbol(rng.randrange(1, len(editor.symbols())), name=1 << 24)
     return True
@@ -164,7 +165,7 @@ def _this_not_allocated(editor: Editor, rng: random.Random, scene: Scene) -> boo
 
 @mutation("this-module-without-content", tables=True)
 def _this_nobits(editor: Editor, rng: random.Random, scene: Scene) -> bool:
-    if not scene.target.release.startswith(("6.12", "7.")):
+    if not rules_for(scene.target.release).early_checks:
         return False  # older kernels go on with zeros
     editor.set_section(editor.index(THIS_MODULE), type=SHT_NOBITS)
     return True
@@ -178,7 +179,7 @@ def _struct_larger(editor: Editor, rng: random.Random, scene: Scene) -> bool:
 
 @mutation("struct-smaller")
 def _struct_smaller(editor: Editor, rng: random.Random, scene: Scene) -> bool:
-    if not scene.target.release.startswith(("6.12", "7.")):
+    if not rules_for(scene.target.release).early_checks:
         return False  # older kernels write behind it
     editor.set_content(THIS_MODULE, editor.content(THIS_MODULE)[: -64 * rng.randrange(1, 3)])
     return True

@@ -16,6 +16,7 @@ import pytest
 from lkm.lab.vm import Guest
 from lkm.preflight.check import check_module
 from lkm.preflight.kernel import Target
+from lkm.preflight.rules import rules_for
 from lkm.preflight.values import Cause
 from tests.mutants.draw import Mutant, draw_mutants
 from tests.mutants.editor import Editor
@@ -62,7 +63,6 @@ LATER = {
     Cause.BTF: (7, 0),
     Cause.NAMESPACE: (5, 18),
     Cause.NAMESPACE_FORBIDDEN: (6, 16),
-    Cause.SYMBOL_INDEX: (6, 0),
 }
 """Causes that are none in older kernels: dma_buf_get had no namespace, BTF was taken as it came."""
 
@@ -95,6 +95,8 @@ def test_what_is_foretold_is_what_the_kernel_does(
 def _none_here(target: Target) -> set[Cause]:
     numbers = tuple(map(int, target.release.split(".")[:2]))
     found = {cause for cause, since in LATER.items() if numbers < since}
+    if not rules_for(target.release).symbol_index:
+        found.add(Cause.SYMBOL_INDEX)
     return found if target.option("MODVERSIONS") else found | WITH_CRCS
 
 

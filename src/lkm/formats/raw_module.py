@@ -18,11 +18,22 @@ from typing import NamedTuple
 
 from lkm.formats.elf import SHF_ALLOC, SHT_NOBITS, SHT_NULL, SHT_SYMTAB
 
-__all__ = ["HEADER_SIZE", "SECTION_SIZE", "SYMBOL_SIZE", "RawHeader", "RawModule", "RawSection", "RawSymbol"]
+__all__ = [
+    "HEADER_SIZE",
+    "MAX_STRING",
+    "SECTION_SIZE",
+    "SYMBOL_SIZE",
+    "RawHeader",
+    "RawModule",
+    "RawSection",
+    "RawSymbol",
+]
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
+MAX_STRING = 512
+"""Bytes of a name that are read: KSYM_NAME_LEN; in a damaged file each could be as long as the file."""
 HEADER_SIZE, SECTION_SIZE, SYMBOL_SIZE = _HEADER.size, _SECTION.size, _SYMBOL.size
 
 
@@ -98,13 +109,18 @@ class RawModule:
         return self.data[section.offset : section.offset + section.size]
 
     def string(self, table: RawSection, offset: int) -> bytes | None:
-        """The NUL-terminated string at `offset` of a table; None where the file has none there.
+        """The NUL-terminated string at `offset` of a table, cut after `MAX_STRING`; None where the file has none.
 
         As the kernel's C does, it reads on behind the end of the table where no NUL stops it.
         """
         start = table.offset + offset
-        end = self.data.find(b"\0", start) if 0 <= start < len(self.data) else -1
-        return self.data[start:end] if end >= 0 else None
+        if not 0 <= start < len(self.data):
+            return None
+        limit = start + MAX_STRING
+        end = self.data.find(b"\0", start, limit)
+        if end < 0 and limit > len(self.data):
+            return None
+        return self.data[start : end if end >= 0 else limit]
 
     @cached_property
     def names(self) -> tuple[str | None, ...]:

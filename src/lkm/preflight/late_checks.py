@@ -43,6 +43,10 @@ def check_architecture_sections(load: Load) -> StageResult:
 
 def check_relocations(load: Load) -> StageResult:
     """The first relocation that the kernel refuses."""
+    total = sum(row.size for row in load.image.sections if row.type == SHT_RELA)
+    if total > 2 * len(load.image.data):
+        load.doubt("which relocations are made: its tables of relocations overlap")
+        return StageResult(())
     for number, row in enumerate(load.image.sections):
         problem = next(_section(load, number, row), None) if number else None
         if problem:

@@ -13,7 +13,7 @@ from lkm.preflight.kernel import Request, Target
 from lkm.preflight.rules import Rules, rules_for
 from lkm.preflight.values import Certainty
 
-__all__ = ["THIS_MODULE", "Load"]
+__all__ = ["THIS_MODULE", "Load", "is_gpl_compatible"]
 
 THIS_MODULE = ".gnu.linkonce.this_module"
 NO_NAME = "(missing .modinfo section or name field)"
@@ -22,6 +22,11 @@ _GPL_COMPATIBLE = frozenset({
     "GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL",
 })  # fmt: skip
 """license_is_gpl_compatible (include/linux/license.h, 5.10 to 7.3)."""
+
+
+def is_gpl_compatible(licence: str | None) -> bool:
+    """Whether GPL-only symbols are open to a module of that licence; None: it names none."""
+    return licence in _GPL_COMPATIBLE
 
 
 class Load:
@@ -124,8 +129,8 @@ class Load:
     def proprietary(self) -> bool:
         """Whether the licence closes GPL-only symbols to it (set_license, module_license_taint_check; names:
         check_module_license_and_versions, module_augment_kernel_taints)."""
-        licence = self.modinfo_value("license")
-        return licence not in _GPL_COMPATIBLE or self.struct_name in ("driverloader", "lve")
+        own = self.modinfo_value("license")
+        return not is_gpl_compatible(own) or self.struct_name in ("driverloader", "lve")
 
     def doubt(self, sentence: str) -> None:
         """Note something that would have to be known."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from lkm.formats.elf import SHT_RELA
-from lkm.formats.raw_module import RawModule
+from lkm.formats.raw_module import MAX_STRING, RawModule
 from lkm.preflight.load import Load
 from lkm.preflight.parameter_values import NO_VALUE_NEEDED, is_standard, judge_value
 from lkm.preflight.values import Cause, Problem, StageResult
@@ -24,6 +24,8 @@ _ENTRY = 40
 _NAME, _OPS, _ARG = 0, 16, 32
 _ARRAY_OPS = 16
 _RELA = struct.Struct("<QIIq")
+_MAX_TABLES = 4
+"""A section has one table of relocations; in a damaged file thousands could claim it."""
 
 
 class Parameter(NamedTuple):
@@ -47,55 +49,65 @@ def read_parameters(image: RawModule) -> tuple[Parameter, ...]:
     section = image.find("__param")
     if not section or not image.symbol_tables:
         return ()
-    places = _relocations(image, section)
+    reader = _Reader(image)
+    places = reader.relocations(section)
     found = []
-    for at in range(0, image.sections[section].size, _ENTRY):
-        name, ops, arg = (places.get(at + field) for field in (_NAME, _OPS, _ARG))
-        if name is None or ops is None:
-            continue
-        kind = ops.symbol[len("param_ops_") :] if ops.symbol.startswith("param_ops_") else ""
-        maximum = limit = 0
-        if ops.symbol == "param_array_ops" and arg is not None:
-            maximum = _word(image, arg)
-            inner = _relocations(image, arg.section).get(arg.offset + _ARRAY_OPS)
-            known = inner is not None and inner.symbol.startswith("param_ops_")
-            kind = inner.symbol[len("param_ops_") :] if inner is not None and known else ""
-        elif kind == "string" and arg is not None:
-            limit = _word(image, arg)
-        found.append(Parameter(_text(image, name), kind, maximum, limit))
+    for entry in sorted({offset // _ENTRY * _ENTRY for offset in places}):
+        name, ops, arg = (places.get(entry + field) for field in (_NAME, _OPS, _ARG))
+        if name is not None and ops is not None:
+            found.append(reader.parameter(name, ops, arg))
     return tuple(found)
 
 
-def _relocations(image: RawModule, section: int) -> dict[int, _Place]:
-    """Where each relocated pointer of a section points to."""
-    table = image.symbol_tables[0]
-    symbols = image.symbols(table)
-    found = {}
-    for row in image.sections:
-        if row.type != SHT_RELA or row.info != section:
-            continue
-        raw = image.content(row)
-        for offset, _, index, addend in _RELA.iter_unpack(raw[: len(raw) // _RELA.size * _RELA.size]):
-            if index < len(symbols):
-                symbol = symbols[index]
-                place = _Place(symbol.shndx, symbol.value + addend, image.symbol_name(table, symbol))
-                found[offset] = place
-    return found
+class _Reader:
+    """Follows the pointers of a file; what was read once is kept."""
+
+    def __init__(self, image: RawModule) -> None:
+        self._image = image
+        self._table = image.symbol_tables[0]
+        self._symbols = image.symbols(self._table)
+        self._known: dict[int, dict[int, _Place]] = {}
+
+    def parameter(self, name: _Place, ops: _Place, arg: Optional[_Place]) -> Parameter:
+        """One entry: `arg` leads to what describes an array or a string."""
+        kind = _kind_of(ops)
+        maximum = limit = 0
+        if ops.symbol == "param_array_ops" and arg is not None:
+            maximum = self._word(arg)
+            inner = self.relocations(arg.section).get(arg.offset + _ARRAY_OPS)
+            kind = _kind_of(inner) if inner is not None else ""
+        elif kind == "string" and arg is not None:
+            limit = self._word(arg)
+        text = self._bytes(name, MAX_STRING).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+        return Parameter(text, kind, maximum, limit)
+
+    def relocations(self, section: int) -> dict[int, _Place]:
+        """Where each relocated pointer of a section points to."""
+        if section not in self._known:
+            found = self._known[section] = {}
+            tables = [row for row in self._image.sections if row.type == SHT_RELA and row.info == section]
+            for row in tables[:_MAX_TABLES]:
+                raw = self._image.content(row)
+                for offset, _, index, addend in _RELA.iter_unpack(raw[: len(raw) // _RELA.size * _RELA.size]):
+                    if index < len(self._symbols):
+                        symbol = self._symbols[index]
+                        name = self._image.symbol_name(self._table, symbol)
+                        found[offset] = _Place(symbol.shndx, symbol.value + addend, name)
+        return self._known[section]
+
+    def _word(self, place: _Place) -> int:
+        return int.from_bytes(self._bytes(place, 4), "little")
+
+    def _bytes(self, place: _Place, size: int) -> bytes:
+        sections = self._image.sections
+        if not 0 < place.section < len(sections) or place.offset < 0:
+            return b""
+        return self._image.content(sections[place.section])[place.offset : place.offset + size]
 
 
-def _word(image: RawModule, place: _Place) -> int:
-    raw = _bytes(image, place, 4)
-    return int.from_bytes(raw, "little")
-
-
-def _text(image: RawModule, place: _Place) -> str:
-    return _bytes(image, place, 1024).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-
-
-def _bytes(image: RawModule, place: _Place, size: int) -> bytes:
-    if not 0 < place.section < len(image.sections) or place.offset < 0:
-        return b""
-    return image.content(image.sections[place.section])[place.offset : place.offset + size]
+def _kind_of(place: _Place) -> str:
+    """X of `param_ops_X`; "" for operations of its own."""
+    return place.symbol[len("param_ops_") :] if place.symbol.startswith("param_ops_") else ""
 
 
 def split_arguments(text: str) -> Iterator[tuple[str, Optional[str]]]:

@@ -139,11 +139,9 @@ def _cached_image(path: str) -> Optional[dict]:  # type: ignore[type-arg]
 
 
 def _cache_dir() -> str:
-    """`/var/cache/lkm` for root, else the user's cache."""
-    if os.geteuid() == 0:
-        return "/var/cache/lkm/exports"
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "lkm", "exports")
+    """Below `$XDG_CACHE_HOME` if that is set, else in `/var/cache` for root, and in the user's cache."""
+    usual = "/var/cache" if os.geteuid() == 0 else os.path.expanduser("~/.cache")
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or usual, "lkm", "exports")
 
 
 def _keep(path: str, text: str) -> None:

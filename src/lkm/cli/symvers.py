@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""Compare what two kernels export: symbols that came, went, or have another CRC, licence or namespace; and which
+modules that hits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lkm.errors import LkmError, ParseError, UsageError
+from lkm.formats.compression import decompress
+from lkm.formats.image_exports import parse_image_exports
+from lkm.formats.kernel_image import parse_kernel_image
+from lkm.formats.module import parse_module
+from lkm.formats.symvers import Symvers
+from lkm.preflight.compare import Change, ChangeKind, Hit, compare_exports, hits
+from lkm.preflight.kernel import KernelExport
+from lkm.preflight.load import is_gpl_compatible
+from lkm.preflight.sources import read_image_table, read_symvers_table
+from lkm.root import Root
+from lkm.system.files import read_bytes
+
+__all__ = ["configure", "run"]
+
+SCHEMA = "lkm.symvers/1"
+_MAX_FILE = 1 << 29
+_SIGNS = {
+    ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CRC: "CRC", ChangeKind.LICENCE: "licence",
+    ChangeKind.NAMESPACE: "namespace",
+}  # fmt: skip
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `lkm symvers`."""
+    parser.add_argument("action", choices=["diff"], help="diff: compare two kernels")
+    parser.add_argument(
+        "before", metavar="A", help="a Module.symvers, a kernel's image, or the release of a kernel"
+    )
+    parser.add_argument("after", metavar="B", help="the other one")
+    parser.add_argument(
+        "modules", metavar="MODULE", nargs="*", help="module files: say which of them it hits"
+    )
+    parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare. 0: nothing differs (or, with modules, none is hit); 1: something does."""
+    before, after = _read(arguments.before), _read(arguments.after)
+    changes = compare_exports(before, after)
+    table = {change.name: change for change in changes}
+    struck = [_hit(path, table) for path in arguments.modules]
+    if arguments.json:
+        print(json.dumps({
+            "schema": SCHEMA, "changes": [_change_as_object(change) for change in changes],
+            "modules": [{"module": h.module, "symbols": [c.name for c in h.changes]} for h in struck],
+        }, indent=1))  # fmt: skip
+    elif arguments.modules:
+        for hit in struck:
+            print("\n".join(_hit_lines(hit)))
+    else:
+        for change in changes:
+            print(_line(change))
+        counts = ", ".join(f"{_count(changes, kind)} {kind.value}" for kind in ChangeKind)
+        print(f"{len(before)} and {len(after)} symbols: {counts}")
+    if arguments.modules:
+        return 1 if any(hit.changes for hit in struck) else 0
+    return 1 if changes else 0
+
+
+def _read(word: str) -> Mapping[str, KernelExport]:
+    """The kernel's own exports, whichever of the three `word` names."""
+    if not os.path.isfile(word):
+        root = Root("/", word)
+        found = read_image_table(root) or read_symvers_table(root)
+        if found is None:
+            raise UsageError(
+                f"{word} is neither a file nor a kernel whose image or Module.symvers is here",
+                remedy="name a Module.symvers, an image (vmlinuz), or a release",
+            )
+        return {name: export for name in found.names() if (export := found.find(name))}
+    data = decompress(read_bytes(word, limit=_MAX_FILE) or b"", name=word)
+    rows = [entry for entry in Symvers(data) if entry.module == "vmlinux"]
+    if rows:
+        with_crcs = any(entry.crc for entry in rows)
+        return {e.name: KernelExport(e.name, e.gpl, e.crc if with_crcs else None, e.namespace) for e in rows}
+    try:
+        exports = parse_image_exports(parse_kernel_image(data, name=word).data, name=word)
+    except ParseError as error:
+        raise UsageError(
+            f"{word} is neither a Module.symvers nor a kernel's image", remedy=str(error)
+        ) from error
+    return {e.name: KernelExport(e.name, e.gpl, e.crc, e.namespace) for e in exports}
+
+
+def _hit(path: str, changes: Mapping[str, Change]) -> Hit:
+    data = read_bytes(path, limit=_MAX_FILE)
+    if data is None:
+        raise LkmError(f"{path} cannot be read")
+    module = parse_module(data, name=path)
+    layout = ("module_layout",) if module.versions is not None else ()
+    return hits(
+        path, (*layout, *module.imports), module.modinfo.get_all("import_ns"), changes,
+        proprietary=not is_gpl_compatible(module.modinfo.get("license")),
+    )  # fmt: skip
+
+
+def _count(changes: tuple[Change, ...], kind: ChangeKind) -> int:
+    return sum(kind in change.kinds for change in changes)
+
+
+def _line(change: Change) -> str:
+    return f"{', '.join(_SIGNS[kind] for kind in change.kinds):<10} {change.name}{_detail(change)}"
+
+
+def _detail(change: Change) -> str:
+    if change.before is None or change.after is None:
+        return ""
+    old, new = change.before, change.after
+    parts = []
+    if ChangeKind.CRC in change.kinds:
+        parts.append(f"{old.crc or 0:#010x} → {new.crc or 0:#010x}")
+    if ChangeKind.LICENCE in change.kinds:
+        parts.append("for GPL-compatible modules only now" if new.gpl else "for all modules now")
+    if ChangeKind.NAMESPACE in change.kinds:
+        parts.append(f"namespace {old.namespace or 'none'} → {new.namespace or 'none'}")
+    return f" ({'; '.join(parts)})"
+
+
+def _hit_lines(hit: Hit) -> list[str]:
+    if not hit.changes:
+        return [f"{hit.module}: not hit"]
+    return [
+        f"{hit.module}: {len(hit.changes)} of its symbols",
+        *(f"  {_line(change)}" for change in hit.changes),
+    ]
+
+
+def _change_as_object(change: Change) -> dict[str, Any]:
+    def side(export: KernelExport | None) -> dict[str, Any] | None:
+        return (
+            None if export is None else {"crc": export.crc, "gpl": export.gpl, "namespace": export.namespace}
+        )
+
+    return {
+        "name": change.name, "kinds": [kind.value for kind in change.kinds],
+        "before": side(change.before), "after": side(change.after),
+    }  # fmt: skip
