@@ -226,3 +226,13 @@ def test_the_running_kernel_is_the_default(tmp_path: Path) -> None:
     import os
 
     assert Tree(str(tmp_path)).directory == f"{tmp_path}/lib/modules/{os.uname().release}"
+
+
+def test_what_the_document_shows_works(tmp_path: Path) -> None:
+    make_tree(tmp_path, modules={"kernel/ext4.ko": ["kernel/crc16.ko"], "kernel/crc16.ko": []})
+    text = (Path(__file__).parents[3] / "docs/classic.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    assert code.count("tree.") >= 12
+    shown: dict[str, Tree] = {}
+    exec(code.replace('"/", "6.1.0-56-amd64"', f'"{tmp_path}", "6.1.0-test"'), shown)
+    assert shown["tree"].dependencies("ext4") == ("crc16",)

@@ -95,7 +95,8 @@ class Job:
 
         What it prints comes after what has been said so far; kmod's own lines come last where they go to a file.
         """
-        sys.stdout.flush()
+        if sys.stdout is not None:  # the kernel starts it without
+            sys.stdout.flush()
         os.environ["MODPROBE_MODULE"] = candidate.name
         try:
             return os.system(command) >> 8 & 0xFF

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,9 @@ from tests.builders import make_module
 from tests.indexes import make_tree
 from tests.machine.fake import RELEASE, Answer, Machine
 from tests.property.tree.compare import a_machine, check_same, without_notes
+
+SOURCE = Path(__file__).parents[4] / "src"
+TOO_HEAVY = {"argparse", "ctypes", "dataclasses", "enum", "json", "pathlib", "re", "subprocess", "typing"}
 
 MODULES = {
     "kernel/top.ko": ["kernel/middle.ko", "kernel/low.ko"],
@@ -307,6 +313,46 @@ def test_options_come_from_the_environment_too(machine: Machine) -> None:
 )
 def test_the_environment_is_split_at_blanks_that_are_not_quoted(text: str, words: list[str]) -> None:
     assert split_environment(text) == words
+
+
+def test_a_look_up_imports_nothing_heavy(machine: Machine) -> None:
+    """The kernel starts modprobe for each module that it asks for."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(SOURCE)!r}); before = set(sys.modules)\n"
+        "from lkm.__main__ import main\nassert main() == 0\nsys.stdout.flush()\n"
+        "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+    )
+    argv = ["modprobe", "-d", str(machine.top), "-S", RELEASE, "-D", "top"]
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.argv = {argv!r}\n{script}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.splitlines()[-1].split())
+    assert done.stdout.count("insmod") == 3
+    assert "lkm.tree.probe" in loaded
+    assert loaded & TOO_HEAVY == set()
+
+
+def test_without_standard_streams_it_still_works(machine: Machine) -> None:
+    """As the kernel starts it."""
+    conf = machine.write("/etc/modprobe.d/z.conf", f"install low echo there > {machine.top}/done\nnonsense\n")
+    tool = [
+        sys.executable,
+        "-m",
+        "lkm",
+        "modprobe",
+        "-q",
+        "-d",
+        str(machine.top),
+        "-S",
+        RELEASE,
+        "-C",
+        str(conf),
+    ]
+    environment = {"PYTHONPATH": str(SOURCE), "PATH": "/bin"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *tool, "--", "low"], env=environment, check=False
+    )
+    assert done.returncode == 0
+    assert machine.path("/done").read_text(encoding="utf-8") == "there\n"
 
 
 # Beyond kmod
