@@ -53,7 +53,14 @@ PURE = {
     "rescue/edits.py",
     "rescue/gate.py",
     "rescue/proof.py",
-}
+    *(
+        f"boot/{name}.py"
+        for name in (
+            "compare", "fates", "image", "initcall", "layout", "life", "messages", "modules_of", "page", "picture",
+            "symbols", "tables", "timeline",
+        )
+    ),
+}  # fmt: skip
 EFFECTS = frozenset({
     "asyncio", "ctypes", "fcntl", "glob", "io", "mmap", "multiprocessing", "pathlib", "posix", "random", "select",
     "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "time", "urllib",

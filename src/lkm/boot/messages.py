@@ -88,19 +88,23 @@ class Said(NamedTuple):
 
 Event = Union[Call, Return, Probe, Entering, Said]
 
+_NUMBER = r"\d{1,15}"
 _STAMP = re.compile(
-    r"^(?:<(?P<priority>\d+)>)?\[\s*(?P<time>\d+\.\d+)\]\s?(?:\[\s*[TC]\d+\]\s?)?(?:\S+ kernel: )?(?P<text>.*)$"
+    r"^(?:<\d+>)?\[\s*(?P<time>\d{1,9}\.\d{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?:\S+ kernel: )?(?P<text>.*)$"
 )
 _FUNCTION = (
-    r"(?:(?P<number>\d+)_)?(?P<function>[^\s+]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?(?: \[(?P<module>[^\]]+)\])?"
+    rf"(?:(?P<number>{_NUMBER})_)?(?P<function>[^\s+]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?"
+    r"(?: \[(?P<module>[^\]]+)\])?"
 )
-_CALL = re.compile(rf"calling  {_FUNCTION} @ (?P<pid>\d+)")
-_RETURN = re.compile(rf"initcall {_FUNCTION} returned(?: (?P<result>-?\d+))? after (?P<usecs>-?\d+) usecs")
+_CALL = re.compile(rf"calling  {_FUNCTION} @ (?P<pid>{_NUMBER})")
+_RETURN = re.compile(
+    rf"initcall {_FUNCTION} returned(?: (?P<result>-?{_NUMBER}))? after (?P<usecs>-?{_NUMBER}) usecs"
+)
 _WARNING = re.compile(rf"initcall {_FUNCTION} returned with (?P<text>.+?)\s*")
 _BLACKLISTED = re.compile(r"initcall (?P<function>\S+) blacklisted")
 _PROBE = re.compile(
     r"probe of (?P<device>.+?)(?: with driver (?P<driver>.+?))? "
-    r"returned (?P<result>-?\d+) after (?P<usecs>-?\d+) usecs"
+    rf"returned (?P<result>-?{_NUMBER}) after (?P<usecs>-?{_NUMBER}) usecs"
 )
 _LEVEL = re.compile(r"entering initcall level: (?P<level>\S+)")
 _RELEASE = re.compile(r"Linux version (?P<release>\S+) ")

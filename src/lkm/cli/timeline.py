@@ -21,6 +21,7 @@ __all__ = ["configure", "is_wanted", "run"]
 
 SCHEMA = "lkm.timeline/1"
 DMESG = "dmesg"
+MOST_NAMES = 12
 REMEDY = "boot with initcall_debug log_buf_len=16M, then dmesg > FILE"
 
 
@@ -229,8 +230,14 @@ def _render_troubles(made: Timeline) -> list[str]:
         "in the table and not called": made.uncalled,
         "blacklisted": made.blacklisted,
     }
-    lines += [f"{what}: {', '.join(names)}" for what, names in words.items() if names]
+    lines += [f"{what}: {_shortened(names)}" for what, names in words.items() if names]
     return [plain(line) for line in lines]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """The first of them, and how many more: a log whose begin was overwritten lacks hundreds."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _render_comparison(rows: Sequence[Difference], top: int) -> list[str]:

@@ -42,6 +42,8 @@ MARKER_STEPS = range(2 * GROUP, 600 * GROUP)
 REACH = 1 << 24
 """Bytes before the tokens in which the markers are."""
 PADDING = 16
+TRIES = 16
+"""Rows of numbers that may be markers and have no names before them: a few in a real kernel."""
 
 
 class ImageSymbolsError(ParseError):
@@ -115,6 +117,8 @@ def _tokens(data: bytes, start: int) -> Optional[_Tokens]:
         places.append(at - start)
         strings.append(data[at:end])
         at = end + 1
+    if places[-1] >= 1 << 16:
+        return None
     index = data.find(struct.pack(f"<{TOKENS}H", *places), at, at + PADDING + 2 * TOKENS)
     return _Tokens(start, index + 2 * TOKENS, tuple(strings)) if index >= 0 else None
 
@@ -124,13 +128,15 @@ def _find_names(data: bytes, tokens: int) -> Optional[_Names]:
     end = tokens & ~3
     start = max(0, end - REACH) & ~3
     words = memoryview(data)[start:end].cast("I")
+    tries = TRIES
     for first in range(len(words) - 2, -1, -1):
         if words[first] == 0 and words[first + 1] in MARKER_STEPS:
             last = first + 1
             while last + 1 < len(words) and words[last + 1] - words[last] in MARKER_STEPS:
                 last += 1
             found = _names_before(data, start + 4 * first, words[first : last + 1].tolist())
-            if found:
+            tries -= 1
+            if found or not tries:
                 return found
     return None
 
