@@ -27,10 +27,10 @@ COMPATIBLE = 34
 COMMON_SHORT = "svVh"
 COMMON_LONG = {"syslog": "s", "verbose": "v", "version": "V", "help": "h"}
 COMMON_HELP = """\
-	-s, --syslog      print to syslog, not stderr
-	-v, --verbose     enables more messages
-	-V, --version     show version
-	-h, --help        show this help
+	-s, --syslog      messages to syslog, not to stderr
+	-v, --verbose     more messages
+	-V, --version     print the version
+	-h, --help        print this help
 """
 
 

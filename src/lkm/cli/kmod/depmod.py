@@ -28,37 +28,34 @@ OWN = {"cache=": "cache", "no-cache": "no-cache", "jobs=": "jobs", "json": "json
 
 HELP = """\
 Usage:
-	%s -[aA] [options] [forced_version]
-
-If no arguments (except options) are given, "depmod -a" is assumed
-
-depmod will output a dependency list suitable for the modprobe utility.
-
-Options:
-	-a, --all            Probe all modules
-	-A, --quick          Only does the work if there's a new module
-	-e, --errsyms        Report not supplied symbols
-	-n, --show           Write the dependency file on stdout only
-	    --dry-run        The same
-	-P, --symbol-prefix  Architecture symbol prefix
-	-C, --config=PATH    Read configuration from PATH
-	-v, --verbose        Enable verbose mode
-	-w, --warn           Warn on duplicates
-	-V, --version        show version
-	-h, --help           show this help
-
-The following options are useful for people managing distributions:
-	-b, --basedir=DIR    Root path (default: /).
-	-m, --moduledir=DIR  Module directory (default: /lib/modules).
-	-o, --outdir=DIR     Output root path (default: same as <basedir>).
-	-F, --filesyms=FILE  Use the file instead of the
-	                     current kernel symbols.
-	-E, --symvers=FILE   Use Module.symvers file to check
-	                     symbol versions.
+	%s [options] [VERSION] [FILE...]
+Makes modules.dep and the other files by which modprobe finds modules: of all in the tree
+of VERSION (default: `uname -r`), or of each FILE alone, which is an absolute path.
+What:
+	-a, --all            all modules; so it is without FILE
+	-A, --quick          nothing if no module is newer than modules.dep
+	-n, --dry-run, --show
+	                     write the files to standard output, one after the other
+Where:
+	-b, --basedir=DIR    the root of the module trees (default: /)
+	-m, --moduledir=DIR  where the trees are below it (default: /lib/modules)
+	-o, --outdir=DIR     the root below which the files go (default: that of -b)
+	-C, --config=PATH    this file or directory in place of depmod.d; may be repeated
+Checks:
+	-e, --errsyms        tell symbols that nobody exports: needs -E or -F
+	-E, --symvers=FILE   what the kernel exports, with versions: its Module.symvers
+	-F, --filesyms=FILE  what the kernel exports: its System.map
+	-P, --symbol-prefix=CHARACTER
+	                     which the architecture puts before each symbol
+	-w, --warn           tell symbols and aliases that two modules have
+Own:
 	    --cache=DIR      keep what was read in DIR
 	    --no-cache       keep nothing, and use nothing that was kept
 	    --jobs=N         read with N processes (default: a processor each)
 	    --json           tell what was done, schema lkm.depmod/1
+	-v, --verbose        name each module and what it needs
+	-V, --version        print the version
+	-h, --help           print this help
 """
 
 

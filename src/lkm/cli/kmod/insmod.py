@@ -24,12 +24,12 @@ LONG = {"force": "f", **COMMON_LONG}
 OWN = {"force-modversion": "modversion", "force-vermagic": "vermagic", "json": "json"}
 HELP = f"""\
 Usage:
-	%s [options] filename [module options]
+	%s [options] FILE [PARAM=VALUE...]
 Options:
-	-f, --force       DANGEROUS: forces a module load, may cause
-	                  data corruption and crash your machine
-{COMMON_HELP}	    --force-modversion  forces past other CRCs of symbols only
-	    --force-vermagic    forces past another version magic only
+	-f, --force       load in spite of versions (both below): what does not fit can
+	                  take the kernel and its data with it
+{COMMON_HELP}	    --force-modversion  load in spite of other symbol versions
+	    --force-vermagic    load in spite of another version magic
 	    --json        one JSON object, schema {SCHEMA}
 """
 

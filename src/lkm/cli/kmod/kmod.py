@@ -15,26 +15,16 @@ SHORT = "+hV"
 LONG = {"help": "h", "version": "V"}
 OWN: dict[str, str] = {}
 HELP = """\
-kmod - Manage kernel modules: list, load, unload, etc
 Usage:
-	%s [options] command [command_options]
-
-Options:
-	-V, --version     show version
-	-h, --help        show this help
-
+	%s [options] COMMAND [options of the command]
 Commands:
-  help         show help message
-  list         list currently loaded modules
-  static-nodes output the static-node information installed with the currently running kernel
-
-kmod also handles gracefully if called from following symlinks:
-  lsmod        compat lsmod command
-  rmmod        compat rmmod command
-  insmod       compat insmod command
-  modinfo      compat modinfo command
-  modprobe     compat modprobe command
-  depmod       compat depmod command
+	help          print this help
+	list          what is loaded
+	static-nodes  device nodes of modules that are loaded on demand
+Options:
+	-V, --version     print the version
+	-h, --help        print this help
+Called lsmod, insmod, rmmod, modinfo, modprobe or depmod, it is that tool (`lkm links`).
 """
 
 _COMMANDS = {"list": "lkm.cli.kmod.lsmod", "static-nodes": "lkm.cli.kmod.static_nodes"}

@@ -43,21 +43,22 @@ LONG = {
 OWN = {"json": "json"}
 HELP = f"""\
 Usage:
-	%s [options] <modulename|filename> [args]
-Options:
-	-a, --author                Print only 'author'
-	-d, --description           Print only 'description'
-	-l, --license               Print only 'license'
-	-p, --parameters            Print only 'parm'
-	-n, --filename              Print only 'filename'
-	-0, --null                  Use \\0 instead of \\n
-	-m, --modname               Handle argument as module name instead of alias or filename
-	-F, --field=FIELD           Print only provided FIELD
-	-k, --set-version=VERSION   Use VERSION instead of `uname -r`
-	-b, --basedir=DIR           Use DIR as filesystem root for /lib/modules
-	-V, --version               Show version
-	-h, --help                  Show this help
+	%s [options] NAME|ALIAS|FILE...
+One field only:
+	-F, --field=FIELD           this one, each value on a line of its own
+	-a, --author                the same as -F author
+	-d, --description           -F description
+	-l, --license               -F license
+	-p, --parameters            the parameters with their types
+	-n, --filename              -F filename
+Where and how:
+	-m, --modname               an operand is a module's name, even where a file is called so
+	-k, --set-version=VERSION   look in the modules of VERSION, not of `uname -r`
+	-b, --basedir=DIR           use DIR as the root of /lib/modules
+	-0, --null                  end each line by a NUL
 	    --json                  one JSON object, schema {SCHEMA}
+	-V, --version               print the version
+	-h, --help                  print this help
 """
 
 _FIELDS = {"a": "author", "d": "description", "l": "license", "p": "parm", "n": "filename"}

@@ -21,10 +21,10 @@ LONG = {"force": "f", **COMMON_LONG}
 OWN = {"json": "json"}
 HELP = f"""\
 Usage:
-	%s [options] [list of modulenames]
+	%s [options] NAME...
 Options:
-	-f, --force       DANGEROUS: forces a module unload and may
-	                  crash your machine
+	-f, --force       remove in spite of users: they then call freed code, and the
+	                  kernel goes down with them (lkm rescue looks first)
 {COMMON_HELP}	    --json        one JSON object, schema {SCHEMA}
 """
 

@@ -23,19 +23,16 @@ OWN = {"json": "json"}
 HELP = f"""\
 Usage:
 	kmod static-nodes [options]
-
-kmod static-nodes outputs the static-node information of the currently running kernel.
-
+Prints the device nodes by which modules of this kernel are loaded on demand.
 Options:
-	-f, --format=FORMAT  choose format to use: see "Formats"
-	-o, --output=FILE    write output to file
-	-h, --help           show this help
+	-f, --format=FORMAT  one of those below
+	-o, --output=FILE    write to FILE
+	-h, --help           print this help
 	    --json           one JSON object, schema {SCHEMA}
-
 Formats:
-	human        (default) a human readable format. Do not parse.
-	tmpfiles     the tmpfiles.d(5) format used by systemd-tmpfiles.
-	devname      the modules.devname format.
+	human        for reading (default)
+	tmpfiles     lines of tmpfiles.d(5), for systemd-tmpfiles
+	devname      as modules.devname has them
 """
 
 # A line, as kmod's "%s %s %c%u:%u" takes it.

@@ -84,7 +84,7 @@ def test_kmod_without_a_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert run("kmod", []) == 1
     out, err = capfd.readouterr()
     assert err == "missing command\n"
-    assert out.startswith("kmod - Manage kernel modules")
+    assert "kmod [options] COMMAND" in out
     assert run("kmod", ["lsmod"]) == 1
     assert capfd.readouterr().err == "invalid command 'lsmod'\n"
     assert run("kmod", ["help"]) == 0
