@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from lkm.cli.kmod.main import run
+from lkm.formats.elfwriter import NewSection
 from lkm.tree.depmod.config import read_conf
+from tests.builders import make_module
 from tests.depmod import RELEASE, make_tree, module_bytes, read_files, run_kmod
 
 PLACES = ["kernel/fs", "updates", "extra/a", "extra", "build/x", "weak-updates", "up"]
@@ -117,6 +119,10 @@ def test_symbols_that_nobody_exports(tmp_path: Path, capfd: pytest.CaptureFixtur
         "kernel/b.ko": module_bytes("b", imports=["a_one", "known", "unknown", ".known"], weak=["weak"]),
         "kernel/c.ko": module_bytes("c", imports=["a_two", "_known", "__this_module", "TOC.", ".TOC."]),
     }
+    # Without CRCs: what a module exports is not known by the kernel's.
+    strings = NewSection("__ksymtab_strings", b"s\0ns\0")
+    files["kernel/s.ko"] = make_module("s", extra=[strings])
+    files["kernel/t.ko"] = module_bytes("t", imports=["s", "ns"])
     make_tree(top, files, order=files)
     known = tmp_path / "known"
     if way == "-F":
@@ -124,9 +130,7 @@ def test_symbols_that_nobody_exports(tmp_path: Path, capfd: pytest.CaptureFixtur
             "ffff r __ksymtab_known\nbad\nffff t other\n\nf r ___ksymtab_under\n", encoding="utf-8"
         )
     else:
-        lines = (
-            "0x5\tknown\tvmlinux\tEXPORT\n0xg\tbad\tvmlinux\tE\n0x1\ta\tmod\tE\n0x1\tno\n0x7 a_one vmlinux\n"
-        )
+        lines = "0x5\tknown\tvmlinux\tEXPORT\n0x9 s vmlinux\n0xg\tbad\tvmlinux\tE\n0x1\ta\tmod\tE\n0x1\tno\n0x7 a_one vmlinux\n"
         known.write_text(lines, encoding="utf-8")
     for options in ([], ["-e"], ["-e", "-P_"], ["-e", "-v"]):
         arguments = [way, str(known), *options]

@@ -28,7 +28,8 @@ def check_symbols(
     kernel  name → CRC of what the kernel exports; versions count with -E alone
     owners  name → module, for all that is exported
     """
-    crcs, imports = dict.fromkeys(owners, 0) | kernel, []
+    crcs = kernel | dict.fromkeys([name for name, owner in owners.items() if owner], 0)  # a module's count
+    imports = []
     for path in paths:
         exported, imported = _read(path)
         for name, crc in exported.items():
