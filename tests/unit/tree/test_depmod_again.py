@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lkm.cli.kmod.main import run
+from lkm.tree.depmod import collect
 from lkm.tree.depmod.cache import is_racy
 from tests.depmod import RELEASE, make_tree, module_bytes, read_files
 
@@ -210,15 +211,20 @@ def test_messages_are_told_again(tree: Path, capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "flip", "foreign", "writable", "link", "directory"])
+@pytest.mark.parametrize("kind", [
+    f"{damage} {which}"
+    for damage in ("empty", "cut", "flip", "foreign", "writable", "link", "directory")
+    for which in ("head", "base")
+])  # fmt: skip
 def test_a_cache_that_cannot_be_trusted_is_none(
     tree: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    damage: str,
+    kind: str,
 ) -> None:
-    (path,) = (tmp_path / "cache").iterdir()
+    damage, which = kind.split()
+    path = sorted((tmp_path / "cache").iterdir())[which == "base"]
     data = path.read_bytes()
     if damage in {"empty", "cut"}:
         path.write_bytes(data[: len(data) // 2 if damage == "cut" else 0])
@@ -242,10 +248,11 @@ def test_a_cache_that_cannot_be_trusted_is_none(
     assert_as_made_anew(tree)
 
 
+@pytest.mark.parametrize("which", [0, 1])
 def test_every_flipped_byte_of_the_cache_is_noticed_or_does_no_harm(
-    tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], which: int
 ) -> None:
-    (path,) = (tmp_path / "cache").iterdir()
+    path = sorted((tmp_path / "cache").iterdir())[which]
     data = path.read_bytes()
     before = read_files(tree / "lib/modules" / RELEASE)
     chance = random.Random(5)
@@ -269,8 +276,12 @@ def test_a_cache_directory_that_is_in_nothing_is_not_made(tree: Path, tmp_path: 
     assert not (tmp_path / "no-such").exists()
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_any_changes_give_the_files_of_a_run_that_knows_nothing(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(12))
+def test_any_changes_give_the_files_of_a_run_that_knows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Whether few or many changes fit into the cache before all of it is written."""
+    monkeypatch.setattr(collect, "MAX_IN_HEAD", (2, 64)[seed % 2])
     chance = random.Random(seed)
     top = tmp_path / "tree"
     order = chance.sample(NAMES[:5], 4)

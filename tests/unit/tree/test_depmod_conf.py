@@ -130,7 +130,10 @@ def test_symbols_that_nobody_exports(tmp_path: Path, capfd: pytest.CaptureFixtur
             "ffff r __ksymtab_known\nbad\nffff t other\n\nf r ___ksymtab_under\n", encoding="utf-8"
         )
     else:
-        lines = "0x5\tknown\tvmlinux\tEXPORT\n0x9 s vmlinux\n0xg\tbad\tvmlinux\tE\n0x1\ta\tmod\tE\n0x1\tno\n0x7 a_one vmlinux\n"
+        lines = (
+            "0x5\tknown\tvmlinux\tEXPORT\n0x9 s vmlinux\n0xg\tbad\tvmlinux\tE\n"
+            "0x1\ta\tmod\tE\n0x1\tno\n0x7 a_one vmlinux\n"
+        )
         known.write_text(lines, encoding="utf-8")
     for options in ([], ["-e"], ["-e", "-P_"], ["-e", "-v"]):
         arguments = [way, str(known), *options]

@@ -4,6 +4,9 @@
 A file is taken for the one that was read if its path, size, inode, mtime and ctime are the same, and if its ctime
 was old enough when it was read: a change within the resolution of the clock leaves it as it is (as with git's
 index). Such a file is read again. A cache that is damaged, of another directory or somebody else's is no cache.
+
+It is two files. The base has what modules said at some time; the head has which files there are, where each one's
+words are, and the words of the few that are not in the base. So a run after a small change writes the head alone.
 """
 
 from __future__ import annotations
@@ -26,11 +29,13 @@ from lkm.tree.depmod.store import (
     unpack_texts,
 )
 
-__all__ = ["Cache", "Knowledge", "default_cache", "identities_of", "is_racy", "state_of"]
+__all__ = ["MAX_IN_HEAD", "Cache", "Knowledge", "default_cache", "identities_of", "is_racy", "state_of"]
 
-_PLACE, _STATE, _PATHS, _IDENTITIES, _ORDER, _OUTCOMES, _UNMET = range(7)
-_SECTIONS = 7
-_KEPT = 32  # caches of other trees in the same directory
+_PLACE, _STATE, _PATHS, _IDENTITIES, _ORDER, _BASE, _WHERE, _OUTCOMES, _UNMET = range(9)
+_SECTIONS = 9
+_BASE_SECTIONS = 2  # outcomes, unmet
+MAX_IN_HEAD = 64  # modules whose words are not in the base; for more it is made anew
+_KEPT = 64  # files in the same directory: two for each tree
 
 _COARSE = 2_100_000_000  # ns: a file system that counts whole seconds may count every other (FAT)
 _FINE = 100_000_000  # ns: more than a tick of any kernel's clock
@@ -38,14 +43,15 @@ _RACY = -1  # in place of a size
 
 
 class Knowledge:
-    """All that a run found out, in the order of the search but for `order`.
+    """What modules said, in no order: `where` has for each file of the search, and `order` in kmod's, a place in it.
 
-    order   names in kmod's order, as numbers of the search
-    unmet   imports that nobody exports: they are not in the outcomes
+    order     files in kmod's order, as numbers of the search
+    outcomes  what modules say; their imports are those that a module exports
+    in_base   how many of them are in the base
     """
 
-    def __init__(self, outcomes: list[Outcome], order: list[int], unmet: list[bytes]) -> None:
-        self.outcomes, self.order, self.unmet = outcomes, order, unmet
+    def __init__(self, outcomes: list[Outcome], where: list[int], order: list[int], in_base: int) -> None:
+        self.outcomes, self.where, self.order, self.in_base = outcomes, where, order, in_base
 
 
 def default_cache() -> str:
@@ -83,8 +89,9 @@ class Cache:
         self._directory = os.fsencode(directory)
         self._path = os.path.join(self._directory, b"%08x-%08x" % (crc32(top), crc32(output)))
         self._sections = Sections(self._path, _SECTIONS)
-        if self._sections.read(_PLACE) != self._place:
-            self._sections.close()
+        self._base = Sections(self._path + b".base", _BASE_SECTIONS)
+        if self._sections.read(_PLACE) != self._place or self._sections.read(_BASE) != self._base.mark:
+            self.close()
 
     @property
     def found(self) -> bool:
@@ -114,35 +121,69 @@ class Cache:
 
     def read_knowledge(self, count: int) -> Knowledge | None:
         """What is known of the `count` files; None if it is damaged."""
-        blocks = [self._sections.read(number) for number in (_OUTCOMES, _ORDER, _UNMET)]
-        outcomes, order, unmet = blocks
-        if outcomes is None or order is None or unmet is None or len(order) != 4 * count:
+        base, own = self._base.read(0), self._sections.read(_OUTCOMES)
+        where, order = self._sections.read(_WHERE), self._sections.read(_ORDER)
+        if base is None or own is None or where is None or order is None:
+            return None
+        if len(where) != 4 * count or len(order) != 4 * count:
             return None
         try:
-            found = Knowledge(unpack_outcomes(outcomes), array("I", order).tolist(), unpack_texts(unmet))
+            outcomes = unpack_outcomes(base)
+            in_base = len(outcomes)
+            outcomes += unpack_outcomes(own)
         except StoreError:
             return None
-        return found if len(found.outcomes) == len(found.unmet) == count else None
+        return Knowledge(outcomes, array("I", where).tolist(), array("I", order).tolist(), in_base)
+
+    def read_unmet(self) -> list[bytes]:
+        """Of each outcome the imports that no module exports, as `used_by_and_split` has them; [] if damaged."""
+        base, own = self._base.read(1), self._sections.read(_UNMET)
+        if base is None or own is None:
+            return []
+        try:
+            return unpack_texts(base) + unpack_texts(own)
+        except StoreError:
+            return []
 
     def save(
-        self, paths: bytes, identities: array[int], started: int, state: bytes, knowledge: Knowledge
+        self,
+        paths: bytes,
+        identities: array[int],
+        started: int,
+        state: bytes,
+        *,
+        knowledge: Knowledge,
+        unmet: dict[int, bytes],
     ) -> None:
-        """Put all that in place of what was there. `started`: when the search began, ns. OSError as may be."""
-        self._sections.close()
+        """Put all that in place of what was there. OSError as may be.
+
+        started  when the search began, ns
+        unmet    of the outcomes that are not in the base
+        """
         _mark_racy(identities, started)
         _make_directory(self._directory)
         contents = [b""] * _SECTIONS
         contents[_PLACE], contents[_STATE], contents[_PATHS] = self._place, state, paths
         contents[_IDENTITIES] = identities.tobytes()
         contents[_ORDER] = array("I", knowledge.order).tobytes()
-        contents[_OUTCOMES] = pack_outcomes(knowledge.outcomes)
-        contents[_UNMET] = pack_texts(knowledge.unmet)
+        contents[_WHERE] = array("I", knowledge.where).tobytes()
+        own = knowledge.outcomes[knowledge.in_base :]
+        own_unmet = [unmet[number] for number in range(knowledge.in_base, len(knowledge.outcomes))]
+        if not knowledge.in_base:
+            self._base.close()
+            write_sections(self._path + b".base", [pack_outcomes(own), pack_texts(own_unmet)])
+            self._base = Sections(self._path + b".base", _BASE_SECTIONS)
+            own, own_unmet = [], []
+        contents[_BASE] = self._base.mark
+        contents[_OUTCOMES], contents[_UNMET] = pack_outcomes(own), pack_texts(own_unmet)
         write_sections(self._path, contents)
+        self.close()
         self._drop_oldest()
 
     def close(self) -> None:
         """Nothing is read after this."""
         self._sections.close()
+        self._base.close()
 
     def _drop_oldest(self) -> None:
         names = os.listdir(self._directory)

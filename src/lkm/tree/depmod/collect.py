@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lkm.tree.depmod.cache import Cache, Knowledge, identities_of
+from lkm.tree.depmod.cache import MAX_IN_HEAD, Cache, Knowledge, identities_of
 from lkm.tree.depmod.helper import processors
 from lkm.tree.depmod.read import read_modules
 from lkm.tree.depmod.request import DepmodRequest
@@ -30,7 +30,11 @@ class Collection:
         self.outcomes: list[Outcome] = []
         self.fresh: list[int] = []
         self.known: list[tuple[bytes, Outcome]] = []
-        self._unmet: list[bytes] = []
+        self._knowledge: Knowledge | None = None
+        self._where: list[
+            int
+        ] = []  # of each file: where in the knowledge its words are; less than 0: they are new
+        self._unmet: dict[int, bytes] = {}  # of each file whose words are new
         self._joined = b"\0".join(self.paths)
         self._identities = identities_of(found)
         self.cache: Cache | None = None
@@ -45,9 +49,10 @@ class Collection:
     def read(self) -> None:
         """Fill `outcomes`, `fresh` and `known`."""
         self.outcomes = [((b"", b"", b"", b"", b""), 0)] * len(self.paths)
-        self._unmet = [b""] * len(self.paths)
+        self._where = [-1] * len(self.paths)
         if not self._reuse():
-            self.known, self.fresh = [], list(range(len(self.paths)))
+            self.known, self.fresh, self._knowledge = [], list(range(len(self.paths))), None
+            self._where = [-1] * len(self.paths)
             self._read(self.fresh)
 
     def _read(self, numbers: list[int]) -> None:
@@ -66,36 +71,40 @@ class Collection:
         knowledge = self.cache.read_knowledge(len(files)) if self.cache and files else None
         if knowledge is None:
             return False
+        outcomes, where = knowledge.outcomes, knowledge.where
         nothing = (-1, ())
         for number, (path, identity) in enumerate(self.found.values()):
             old, old_identity = files.get(path, nothing)
             if old_identity == identity:
-                self.outcomes[number] = knowledge.outcomes[old]
-                self._unmet[number] = knowledge.unmet[old]
+                place = self._where[number] = where[old]
+                self.outcomes[number] = outcomes[place]
             else:
                 self.fresh.append(number)
         self._read(self.fresh)
-        needing = self._needing(
-            _new_exports(knowledge.outcomes, [self.outcomes[number] for number in self.fresh])
-        )
-        if needing is None:
+        names = list(files)
+        self.known = [(names[number], outcomes[where[number]]) for number in knowledge.order]
+        self._knowledge = knowledge
+        return self._read_needing(_new_exports(self.known, [self.outcomes[number] for number in self.fresh]))
+
+    def _read_needing(self, names: list[bytes]) -> bool:
+        """Read the files again that need one of these names, which nobody met; False if asking is too much."""
+        if not names or self.cache is None:
+            return True
+        unmet = self.cache.read_unmet() if len(names) <= _MAX_NEW_NAMES else []
+        patterns = [b"\0" + dot + name + b"\0" for name in names for dot in (b"", b".")]
+        try:
+            needing = [
+                number
+                for number, place in enumerate(self._where)
+                if place >= 0 and any(pattern in unmet[place] for pattern in patterns)
+            ]
+        except IndexError:
             return False
+        for number in needing:
+            self._where[number] = -1
         self._read(needing)
         self.fresh += needing
-        names = list(files)
-        self.known = [(names[number], knowledge.outcomes[number]) for number in knowledge.order]
         return True
-
-    def _needing(self, names: list[bytes]) -> list[int] | None:
-        """The files whose unmet needs one of these names meets; None if asking is too much."""
-        if len(names) > _MAX_NEW_NAMES:
-            return None
-        fresh, needing = set(self.fresh), []
-        patterns = [b"\0" + dot + name + b"\0" for name in names for dot in (b"", b".")]
-        for number, unmet in enumerate(self._unmet) if patterns else ():
-            if number not in fresh and any(pattern in unmet for pattern in patterns):
-                needing.append(number)
-        return needing
 
     def users(self, numbers: list[int], owners: dict[bytes, int]) -> list[list[int]]:
         """The modules that each module uses, both in an order whose numbers here are `numbers`.
@@ -116,17 +125,33 @@ class Collection:
 
     def save(self, state: bytes, order: list[int]) -> None:
         """Keep all this for the next run, if it can be kept: without a cache it is slower, and right."""
-        if self.cache is None:
+        cache, old = self.cache, self._knowledge
+        if cache is None:
             return
-        knowledge = Knowledge(self.outcomes, order, self._unmet)
+        in_base = old.in_base if old else 0
+        own = [number for number, place in enumerate(self._where) if not 0 <= place < in_base]
+        unmet = cache.read_unmet() if old and any(self._where[number] >= 0 for number in own) else []
+        if len(own) > MAX_IN_HEAD or not old:
+            in_base, own = 0, list(range(len(self._where)))
+            unmet = cache.read_unmet() if old else []
+        outcomes = old.outcomes[:in_base] if old else []
+        where, own_unmet = list(self._where), {}
         try:
-            self.cache.save(self._joined, self._identities, self.started, state, knowledge)
-        except OSError:
+            for number in own:
+                place = self._where[number]
+                own_unmet[len(outcomes)] = self._unmet[number] if place < 0 else unmet[place]
+                where[number] = len(outcomes)
+                outcomes.append(self.outcomes[number])
+            knowledge = Knowledge(outcomes, where, order, in_base)
+            cache.save(
+                self._joined, self._identities, self.started, state, knowledge=knowledge, unmet=own_unmet
+            )
+        except (OSError, IndexError):  # an unreadable part of the old cache: the next run reads the modules
             return
 
 
-def _new_exports(before: list[Outcome], now: list[Outcome]) -> list[bytes]:
+def _new_exports(before: list[tuple[bytes, Outcome]], now: list[Outcome]) -> list[bytes]:
     """Names that nobody exported before."""
-    known = b"\0" + b"".join([facts[0] for facts, _ in before])
+    known = b"\0" + b"".join([facts[0] for _, (facts, _) in before])
     names = {name for facts, _ in now for name in facts[0].split(b"\0") if name}
     return [name for name in names if b"\0" + name + b"\0" not in known]

@@ -20,10 +20,14 @@ _MAX = 1 << 31
 
 
 class Sections:
-    """The strings of a file; `read` gives None for one that is damaged, as if the file were not there."""
+    """The strings of a file; `read` gives None for one that is damaged, as if the file were not there.
+
+    `mark` is of this content alone, empty without a file.
+    """
 
     def __init__(self, path: bytes, count: int) -> None:
         self._file, self._rows = -1, []
+        self.mark = b""
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -37,7 +41,7 @@ class Sections:
                 self._rows.append((at, size, checksum))
                 at += size
             if at == status.st_size:
-                self._file = file
+                self._file, self.mark = file, data[16:]
                 return
         os.close(file)
 
