@@ -74,6 +74,16 @@ def first_wildcard(pattern: str) -> int:
     return min((pattern.index(letter) for letter in "*?[" if letter in pattern), default=len(pattern))
 
 
+def test_an_alias_of_a_megabyte_is_found() -> None:
+    long = "x" * (1 << 20)
+    index = Index(
+        build_index([(long, 0, "whole"), (long[:-1] + "*", 1, "begun"), ("x*" * 2000 + "y", 2, "stars")])
+    )
+    assert index.search(long) == "whole"
+    assert index.search_wild(long) == ["whole", "begun"]
+    assert index.search_wild("x" * 2100) == []
+
+
 def test_a_trie_deeper_than_the_stack_is_walked() -> None:
     """The keys `*`, `**`, `***` … are each a node below the one before."""
     depth = 3000

@@ -17,6 +17,7 @@ from lkm.cli.kmod.modprobe import split_environment
 from tests.builders import make_module
 from tests.indexes import make_tree
 from tests.machine.fake import RELEASE, Answer, Machine
+from tests.machine.modules import Exports, Layout, ModuleFile, make_module_file
 from tests.property.tree.compare import a_machine, check_same, without_notes
 
 SOURCE = Path(__file__).parents[4] / "src"
@@ -289,6 +290,37 @@ def test_symbols_of_a_file_are_printed_as_by_kmod(machine: Machine, option: str)
     assert (answer.code, "none.ko: No data available" in answer.err) == (1, True)
     machine.write(ODD_KO, b"no module")
     assert machine.lkm("modprobe", option, ODD_KO).code == machine.kmod("modprobe", option, ODD_KO).code == 1
+
+
+LAYOUTS = [
+    Layout(bits, order, machine)
+    for bits, order, machine in ((64, "<", 62), (64, ">", 21), (32, "<", 3), (32, ">", 8))
+]
+
+
+@pytest.mark.parametrize("style", Exports)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_symbols_of_every_kind_of_file(machine: Machine, layout: Layout, style: Exports) -> None:
+    """Either word size and byte order, CRCs as values, in sections, or none; torn tables."""
+    module = ModuleFile(
+        modinfo=(b"name=x",),
+        exports=(("one", 0x1234ABCD), ("two", 7)),
+        versions=(("_printk", 0xFFFFFFFF), (".dot", 2)),
+        style=style,
+        layout=layout,
+    )
+    machine.write(A_KO, make_module_file(module))
+    assert (
+        check_same(machine, "modprobe", "--show-modversions", A_KO).out
+        == "0xffffffff\t_printk\n0x00000002\tdot\n"
+    )
+    assert len(check_same(machine, "modprobe", "--show-exports", A_KO).out.splitlines()) == 2
+    torn = ModuleFile(modinfo=(b"name=x",), sections=(("__versions", b"1234567"),), layout=layout)
+    machine.write(A_KO, make_module_file(torn))
+    assert machine.kmod("modprobe", "--show-modversions", A_KO).code == 1
+    answer = machine.lkm("modprobe", "--show-modversions", A_KO)
+    assert (answer.code, answer.out) == (1, "")
+    assert "__versions: expected a multiple of 64 bytes, found 7" in answer.err
 
 
 def test_options_come_from_the_environment_too(machine: Machine) -> None:
