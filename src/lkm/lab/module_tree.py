@@ -38,7 +38,7 @@ def module_tree(name: str, *, suffix: str | None = None, progress: Progress) -> 
             progress(f"unpacking the modules of {kernel.release}")
             with publish(plain) as scratch:
                 _unpack(kernel.file("modules.img"), scratch, kernel.release)
-    if suffix is None:
+    if suffix is None or suffix == _suffix_of(plain):
         return use(plain), kernel.release
     chosen = f"{plain}{suffix or '.plain'}"
     with locked(f"tree-{kernel.release}-compressed"):
@@ -47,6 +47,15 @@ def module_tree(name: str, *, suffix: str | None = None, progress: Progress) -> 
             with publish(chosen) as scratch:
                 _convert(plain, scratch, suffix)
     return use(chosen), kernel.release
+
+
+def _suffix_of(top: str) -> str:
+    """How the modules of a tree are compressed, by the first one; all are alike."""
+    for _, _, names in os.walk(top):
+        for name in names:
+            if ".ko" in name:
+                return name.partition(".ko")[2]
+    raise LabError(f"{top} has no modules", remedy="remove that directory")
 
 
 def _unpack(image: str, destination: str, release: str) -> None:
