@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from lkm.boot.messages import parse_events, parse_log
 from lkm.boot.source import read_image_initcalls
 from lkm.boot.symbols import BootSymbol, initcalls_of_symbols
 from lkm.boot.timeline import Outcome, Timeline, make_timeline, total
+from lkm.cli.main import run
 from lkm.formats.module import parse_module
 from lkm.lab.vm import Guest
 from lkm.root import Root
@@ -206,6 +208,18 @@ def test_the_timeline_of_the_running_kernel(boot: Boot) -> None:
     assert "virtio_blk" in modules
     elf = boot.json("initcalls", "--module", "binfmt_elf")["initcalls"]
     assert [(call["function"], call["level"]) for call in elf] == [("init_elf_binfmt", "core")]
+
+
+def test_a_boot_in_the_lab_by_one_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """5.10, whose symbols do not name modules: these are concluded by the guest's tree."""
+    page = tmp_path / "boot.html"
+    assert run(["initcalls", "--lab", "5.10", "--html", str(page), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["unmatched"], found["disordered"], found["uncalled"]) == ([], [], [])
+    modules = {row["function"]: row["module"] for row in found["runs"]}
+    assert (modules["init_elf_binfmt"], modules["ext4_init_fs"]) == ("binfmt_elf", "ext4")
+    assert found["totals"]["initcalls"] > 0
+    assert page.read_text(encoding="utf-8").count("<tr class=") == len(found["runs"])
 
 
 def test_a_function_that_is_left_out_at_boot() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -110,14 +111,22 @@ def _table_for(release: str, arguments: argparse.Namespace) -> tuple[Sequence[In
 
 
 def _of_lab(kernel: str) -> tuple[Timeline, str]:
-    """Boots a guest with initcall_debug; the table is that of the image it booted from."""
+    """Boots a guest with initcall_debug; the table is that of the image it booted from, modules that of its tree."""
+    import tempfile
+
     from lkm.boot.source import read_image_initcalls
     from lkm.lab.vm import Guest
     from lkm.root import Root
 
-    with Guest.boot(kernel, append="initcall_debug", progress=_progress) as guest:
+    booted = Guest.boot(kernel, append="initcall_debug", progress=_progress)
+    with tempfile.TemporaryDirectory(prefix="lkm-timeline-") as top, booted as guest:
         text = guest.run(["busybox", "dmesg", "-r"]).stdout.decode("utf-8", "backslashreplace")
-        found = read_image_initcalls(Root("/", guest.kernel.release), guest.kernel.file("vmlinuz"))
+        root = Root(top, guest.kernel.release)
+        os.makedirs(root.modules_dir)
+        for name in ("modules.builtin", "modules.builtin.modinfo"):
+            with open(os.path.join(root.modules_dir, name), "wb") as stream:
+                stream.write(guest.get(f"/lib/modules/{root.release}/{name}"))
+        found = read_image_initcalls(root, guest.kernel.file("vmlinuz"))
     return make_timeline(parse_events(parse_log(text)), found.initcalls), ""
 
 
