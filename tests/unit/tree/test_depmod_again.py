@@ -14,7 +14,7 @@ import pytest
 
 from lkm.cli.kmod.main import run
 from lkm.tree.depmod import collect
-from lkm.tree.depmod.cache import is_racy
+from lkm.tree.depmod.cache import default_cache, is_racy
 from tests.depmod import RELEASE, make_tree, module_bytes, read_files
 
 SYMBOLS = [f"symbol_{number}" for number in range(12)]
@@ -261,6 +261,29 @@ def test_every_flipped_byte_of_the_cache_is_noticed_or_does_no_harm(
         (tree / "lib/modules" / RELEASE / "modules.dep").unlink()
         assert lkm(tree) == 0
         assert read_files(tree / "lib/modules" / RELEASE) == before
+
+
+def test_the_oldest_of_many_caches_go_and_nothing_else(tree: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    ours = [f"{number:08x}-{number:08x}{end}" for number in range(40) for end in ("", ".base")]
+    others = ["notes", "0123456789abcdef0", "00000001-00000001.txt", "0000000g-00000001"]
+    for age, name in enumerate([*others, *ours]):
+        (directory / name).write_bytes(b"")
+        os.utime(directory / name, (age, age))
+    (tree / "lib/modules" / RELEASE / "kernel/c.ko").unlink()
+    assert lkm(tree) == 0
+    left = {path.name for path in directory.iterdir()}
+    assert set(others) <= left
+    assert len(left) == 64 + len(others)
+    assert set(ours[-60:]) <= left
+
+
+def test_roots_cache_is_where_no_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/somebody")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_cache() == "/var/cache/lkm/depmod"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert default_cache() == "/home/somebody/lkm/depmod"
 
 
 def test_a_cache_directory_that_cannot_be_made_is_no_harm(tree: Path, tmp_path: Path) -> None:

@@ -165,6 +165,19 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path, capfd: pytest.CaptureFi
     assert "FATAL: could not create directory" in capfd.readouterr().err
 
 
+def test_nothing_that_lies_in_wait_is_written_to(tmp_path: Path) -> None:
+    top = tmp_path / "tree"
+    directory = make_tree(top, some_files("new"))
+    (tmp_path / "precious").write_bytes(b"kept")
+    (directory / ".lkm-depmod.modules.dep").symlink_to(tmp_path / "precious")
+    os.link(tmp_path / "precious", directory / ".lkm-depmod.modules.alias")
+    os.mkfifo(directory / ".lkm-depmod.modules.symbols")
+    (directory / "modules.softdep").symlink_to(tmp_path / "precious")
+    subprocess.run(command(top, "--no-cache"), check=True, timeout=60)
+    assert (tmp_path / "precious").read_bytes() == b"kept"
+    assert not (directory / "modules.softdep").is_symlink()
+
+
 def test_what_is_there_in_place_of_a_file_is_told_of(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

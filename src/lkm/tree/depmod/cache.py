@@ -55,11 +55,11 @@ class Knowledge:
 
 
 def default_cache() -> str:
-    """The directory of this user's caches."""
+    """The directory of this user's caches. Root's is root's alone, whatever a user's environment says."""
+    if os.geteuid() == 0:
+        return "/var/cache/lkm/depmod"
     given = os.environ.get("XDG_CACHE_HOME", "")
-    if given.startswith("/"):
-        return f"{given}/lkm/depmod"
-    return "/var/cache/lkm/depmod" if os.geteuid() == 0 else os.path.expanduser("~/.cache/lkm/depmod")
+    return (given if given.startswith("/") else os.path.expanduser("~/.cache")) + "/lkm/depmod"
 
 
 def identities_of(found: Found) -> array[int]:
@@ -186,12 +186,24 @@ class Cache:
         self._base.close()
 
     def _drop_oldest(self) -> None:
-        names = os.listdir(self._directory)
+        names = [name for name in os.listdir(self._directory) if _is_ours(name)]
         if len(names) > _KEPT:
             paths = [os.path.join(self._directory, name) for name in names]
             paths.sort(key=os.path.getmtime)
             for path in paths[:-_KEPT]:
                 os.unlink(path)
+
+
+def _is_ours(name: bytes) -> bool:
+    """Whether a file is named as a cache is: whoever says where it shall be may have other files there."""
+    head, _, end = name.partition(b".")
+    digits = head.replace(b"-", b"", 1)
+    return (
+        len(head) == 17
+        and len(digits) == 16
+        and not digits.strip(b"0123456789abcdef")
+        and end in (b"", b"base")
+    )
 
 
 def _make_directory(path: bytes) -> None:

@@ -76,7 +76,10 @@ class Place:
                 self._remove(left)
 
     def _write(self, name: bytes, content: bytes) -> None:
-        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._remove(
+            name
+        )  # of an interrupted run; or of somebody who would have this one write elsewhere, or wait
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         file = os.open(name, flags, 0o644, dir_fd=self._file)
         try:
             rest = memoryview(content)
