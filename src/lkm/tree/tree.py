@@ -205,6 +205,10 @@ class Tree:
 
     # All of them
 
+    def is_indexed(self) -> bool:
+        """Whether there is a modules.dep at all, in either form."""
+        return self._indexes.has(DEP)
+
     def names(self) -> list[str]:
         """The modules of modules.dep, sorted."""
         return sorted(self.paths())

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lkm.cli.kmod.modprobe_job import Job
     from lkm.tree.probe import Candidate, Prober, Refusal
+    from lkm.tree.tree import Tree
 
 __all__ = ["insert", "insert_all"]
 
@@ -36,12 +37,22 @@ def insert(job: Job, name: str, extra: str) -> int:
         found = []
     job.tell_problems(prober)
     if not found:
-        job.complain(f"Module {name} not found in directory {job.tree.directory}")
+        text = f"Module {name} not found in directory {job.tree.directory}"
+        job.complain(text, _why_nothing_is_found(job.tree))
         return ENOENT
     code = 0
     for candidate in found:
         code = _insert_one(job, prober, candidate, extra)
     return code
+
+
+def _why_nothing_is_found(tree: Tree) -> str:
+    """What is wrong with the tree as a whole; "" if nothing is."""
+    try:
+        os.stat(tree.directory)
+    except OSError as error:
+        return f"{tree.directory}: {error.strerror}: are this kernel's modules installed?"
+    return "" if tree.is_indexed() else f"there is no modules.dep in {tree.directory}: run depmod"
 
 
 def _insert_file(job: Job, prober: Prober, name: str, extra: str) -> int:

@@ -59,14 +59,16 @@ class Job:
         """A new one: what is found for one name has no effect on the next."""
         return Prober(self.tree, every_softdep=self.every_softdep)
 
-    def complain(self, text: str) -> None:
-        """Something that cannot be done. Raises Ended if it has been said as fatal."""
+    def complain(self, text: str, why: str = "") -> None:
+        """Something that cannot be done, and why. Raises Ended if it has been said as fatal."""
         if self._all:
             log.warning(text)
         else:
             log.fatal(text)
-            if not self.quiet:
-                raise Ended
+        if why:
+            log.note(why)
+        if not self._all and not self.quiet:
+            raise Ended
 
     def tell_problems(self, prober: Prober | None = None) -> None:
         """What the tree's indexes, and the prober, came upon since the last time."""

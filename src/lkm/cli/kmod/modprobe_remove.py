@@ -110,7 +110,8 @@ class _Removal:
         if command:
             return self._run_command(candidate, command)
         if not self._job.ignore_loaded and not self._job.wait_ms and (read_refcnt(candidate.name) or 0) > 0:
-            self._job.complain(f"Module {candidate.name} is in use.")
+            why = f"lkm why {candidate.name} says what is in the way"
+            self._job.complain(f"Module {candidate.name} is in use.", why)
             return EBUSY
         return self._delete(candidate.name)
 

@@ -499,6 +499,28 @@ def test_a_failure_comes_with_what_it_means(machine: Machine) -> None:
     assert err[1].startswith("modprobe: NOTICE: ")
 
 
+def test_what_is_wrong_with_the_whole_tree_is_told(machine: Machine) -> None:
+    err = machine.lkm("modprobe", "nothing").err
+    assert err == f"modprobe: FATAL: Module nothing not found in directory /lib/modules/{RELEASE}\n"
+    err = machine.lkm("modprobe", "-S", "9.9.9", "low").err.splitlines()[1]
+    assert err.startswith(
+        "modprobe: NOTICE: /lib/modules/9.9.9: No such file or directory: are this kernel's modules"
+    )
+    for path in machine.tree.glob("modules.dep*"):
+        path.unlink()
+    err = machine.lkm("modprobe", "low").err.splitlines()[1]
+    assert err == f"modprobe: NOTICE: there is no modules.dep in /lib/modules/{RELEASE}: run depmod"
+    assert machine.lkm("modprobe", "-q", "low") == Answer(1, "", "")
+
+
+def test_what_is_in_use_comes_with_a_way_on(machine: Machine) -> None:
+    load_all(machine)
+    assert machine.lkm("modprobe", "-r", "low").err.splitlines() == [
+        "modprobe: FATAL: Module low is in use.",
+        "modprobe: NOTICE: lkm why low says what is in the way",
+    ]
+
+
 def test_a_damaged_index_is_told_and_its_text_read(machine: Machine) -> None:
     (machine.tree / "modules.dep.bin").write_bytes(b"hello, index")
     machine.write(f"/lib/modules/{RELEASE}/modules.dep", "kernel/low.ko:\n")
