@@ -79,6 +79,8 @@ def _load(
     """What went wrong, in the original's words ("": nothing), the errno, and lines that say why."""
     try:
         os.stat(path)
+        if path.endswith("/"):  # it names no module
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", errno.EINVAL)
         return f"could not load module {path}: {os.strerror(number)}", number, []

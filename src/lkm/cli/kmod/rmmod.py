@@ -6,6 +6,7 @@ delete_module(2) is asked not to wait, as the original does; where something is 
 
 from __future__ import annotations
 
+import errno
 import os
 
 from lkm.cli.kmod import log
@@ -72,6 +73,8 @@ def run(argv: list[str]) -> int:
 
 def _remove(operand: str, *, force: bool) -> _Result:
     name = _name_of(operand)
+    if not name:
+        return _Result(operand, f"could not use module {operand}: {os.strerror(errno.ENOENT)}")
     if not force:
         blocked = _look(name)
         if blocked is not None:
@@ -86,7 +89,7 @@ def _remove(operand: str, *, force: bool) -> _Result:
 def _name_of(operand: str) -> str:
     """Of a file, the name that it stands for; of anything else, all before a dot, as the original has it."""
     if os.path.exists(operand):
-        operand = operand.rstrip("/").rpartition("/")[2]
+        operand = operand.rpartition("/")[2]
     return operand.partition(".")[0].replace("-", "_")
 
 

@@ -37,6 +37,8 @@ def machine() -> Iterator[Machine]:
         ["demo.ko.xz"],
         ["none.ko"],
         ["."],
+        ["/"],
+        [""],
         ["short.ko"],
         ["empty.ko"],
         ["-"],

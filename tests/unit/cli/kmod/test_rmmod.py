@@ -41,6 +41,8 @@ def machine() -> Iterator[Machine]:
         [],
         ["-x"],
         ["-s", "used"],
+        ["a/b"],
+        ["a.b.c"],
     ],
     ids=" ".join,
 )
@@ -60,6 +62,16 @@ def test_what_the_kernel_refuses(machine: Machine, errno: int) -> None:
 def test_a_file_stands_for_its_module(machine: Machine) -> None:
     machine.write("/some/plain.ko", b"")
     assert check_same(machine, "rmmod", "some/plain.ko").code == 0
+
+
+@pytest.mark.parametrize("operand", ["/", "/tmp/", ""])
+def test_what_names_no_module(machine: Machine, operand: str) -> None:
+    """kmod stops there, 30 with the code 0; here what comes after it is removed all the same."""
+    answer = machine.lkm("rmmod", operand, "plain")
+    assert (answer.code, answer.err) == (
+        1, f"rmmod: ERROR: could not use module {operand}: No such file or directory\n",
+    )  # fmt: skip
+    assert answer.calls == "remove plain flags=2048 -> 0\n"
 
 
 def test_a_built_in_module(machine: Machine) -> None:
