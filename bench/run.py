@@ -21,6 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def main() -> int:
     """Run those that are asked for, print a table or JSON; the exit code."""
     sys.path[0] = os.path.dirname(HERE)
+    from bench.check import compare_check_all, compare_check_one
     from bench.classic import compare_lsmod, compare_modinfo, compare_modinfo_xz, compare_modprobe_show
     from bench.clones import compare_clone
     from bench.depmod import AGAIN, FULL, compare_again, compare_full
@@ -40,6 +41,8 @@ def main() -> int:
         "modinfo-xz": (compare_modinfo_xz, 3),
         **{f"depmod{suffix.replace('.', '-')}": (compare_full(suffix), 5) for suffix in FULL},
         **{f"depmod-{what.replace(' ', '-')}": (compare_again(what), 9) for what in AGAIN},
+        "check": (compare_check_one, 15),
+        "check-all": (compare_check_all, 3),
         "clone": (compare_clone, 5),
         "rescue": (compare_rescue, 3),
         "scan": (compare_scan, 5),

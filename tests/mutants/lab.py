@@ -45,7 +45,7 @@ archive.close()
 NOISE = re.compile(
     r"loading out-of-tree|module verification failed|module license|Disabling lock debugging|kernel tainted\.$"
     r"|not compiled with retpoline|inheriting taint|^BPF:|failed to validate module|BTF mismatch detected"
-    r"|no extended symbol version|^lkm mark$|ignoring obsolete section|parameters '.*' after"
+    r"|no extended symbol version|^lkm mark$|ignoring obsolete section|parameters '.*' after|hrtimer: interrupt took"
 )
 """What the kernel says once, of modules that it takes, or whatever comes of the load."""
 
@@ -140,9 +140,13 @@ def load_all(guest: Guest, mutants: Sequence[Mutant]) -> dict[str, Told]:
     """Loads them in the guest one after the other; those that were taken are removed again."""
     entries = json.dumps([{"file": f"{m.id}.ko", "parameters": m.parameters} for m in mutants])
     done = guest.run(["python3", "/share/runner.py", "/share"], stdin=entries.encode(), timeout=600)
-    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().splitlines()
+    died_at = mutants[len(lines)].id if len(lines) < len(mutants) else ""
+    assert done.returncode == 0, (
+        f"the loader died at {died_at}: {done.stderr.decode()}\n{guest.console()[-3000:]}"
+    )
     found = {}
-    for line in done.stdout.decode().splitlines():
+    for line in lines:
         answer = json.loads(line)
         assert answer["removed"] == 0, answer
         found[answer["file"][: -len(".ko")]] = Told(answer["errno"], tuple(answer["lines"]))

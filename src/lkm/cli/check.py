@@ -15,8 +15,9 @@ from lkm.cli.prediction import prediction_as_object, prediction_lines
 from lkm.errors import LkmError, UsageError
 from lkm.formats.compression import decompress
 from lkm.names import module_name_from_path
-from lkm.preflight.check import check_module
 from lkm.preflight.kernel import Providers, Request, Target
+from lkm.preflight.many import check_files
+from lkm.preflight.needs import Need, find_needs
 from lkm.preflight.read import read_target
 from lkm.preflight.values import Prediction
 from lkm.root import Root
@@ -26,7 +27,6 @@ from lkm.tree.tree import Tree
 __all__ = ["configure", "run"]
 
 SCHEMA = "lkm.check/1"
-_MAX_FILE = 1 << 29
 
 
 class Subject(NamedTuple):
@@ -80,17 +80,23 @@ def run(arguments: argparse.Namespace) -> int:
     tree = Tree(root)
     subjects = _all_of(tree, root) if arguments.all else [_subject(tree, word) for word in arguments.modules]
     request = Request(" ".join(map(quoted_parameter, arguments.param)))
-    results = [(subject, _check(subject, target, request)) for subject in subjects]
+    results = _check(subjects, target, request)
     failed = [prediction for _, prediction in results if prediction.loads is not True]
+    needs = {} if arguments.all else {s.path: _needs(s, target, tree) for s in subjects}
     if arguments.json:
         print(json.dumps({
             "schema": SCHEMA, "release": target.release, "sources": list(target.sources),
-            "modules": [{"path": s.path, **prediction_as_object(p)} for s, p in results],
+            "modules": [
+                {"path": s.path, **prediction_as_object(p), "needs": [n._asdict() for n in needs.get(s.path, ())]}
+                for s, p in results
+            ],
         }, indent=1))  # fmt: skip
     else:
         shown = [(s, p) for s, p in results if p.loads is not True] if arguments.all else results
         for subject, prediction in shown:
             print("\n".join(prediction_lines(prediction, subject.path)))
+            for need in needs.get(subject.path, ()):
+                print(f"  needs {need.module}{' (loaded)' if need.loaded else ''}{_symbols_of(need)}")
         if arguments.all:
             print(f"{len(results)} modules, {len(failed)} would not load into {target.release}")
         if target.exports is None:
@@ -145,11 +151,24 @@ def _subject(tree: Tree, word: str) -> Subject:
     )
 
 
-def _check(subject: Subject, target: Target, request: Request) -> Prediction:
+def _needs(subject: Subject, target: Target, tree: Tree) -> tuple[Need, ...]:
     if subject.built_in:
-        return Prediction(subject.name, target.release)
-    data = read_bytes(subject.path, limit=_MAX_FILE)
-    if data is None:
-        raise LkmError(f"{subject.path} cannot be read")
-    prediction = check_module(decompress(data, name=subject.path), target, request)
-    return prediction if prediction.module else prediction._replace(module=subject.name)
+        return ()
+    return find_needs(decompress(read_bytes(subject.path) or b"", name=subject.path), target, tree)
+
+
+def _symbols_of(need: Need) -> str:
+    if not need.symbols:
+        return ""
+    more = f" and {len(need.symbols) - 3} more" if len(need.symbols) > 3 else ""
+    return f", which has {', '.join(need.symbols[:3])}{more}"
+
+
+def _check(subjects: list[Subject], target: Target, request: Request) -> list[tuple[Subject, Prediction]]:
+    """Each with its prediction; what is built in needs no file."""
+    predictions = iter(check_files([s.path for s in subjects if not s.built_in], target, request))
+    found = []
+    for subject in subjects:
+        prediction = Prediction(subject.name, target.release) if subject.built_in else next(predictions)
+        found.append((subject, prediction if prediction.module else prediction._replace(module=subject.name)))
+    return found

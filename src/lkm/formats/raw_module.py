@@ -152,6 +152,12 @@ class RawModule:
         raw = self.content(self.sections[index])
         return tuple(map(RawSymbol._make, _SYMBOL.iter_unpack(raw[: len(raw) // SYMBOL_SIZE * SYMBOL_SIZE])))
 
+    def symbols_in(self, index: int, section: int) -> list[RawSymbol]:
+        """The symbols of the table in section `index` that are in `section`."""
+        raw = self.content(self.sections[index])
+        rows = _SYMBOL.iter_unpack(raw[: len(raw) // SYMBOL_SIZE * SYMBOL_SIZE])
+        return [RawSymbol._make(row) for row in rows if row[3] == section]
+
     def odd_symbols(self, index: int) -> Iterator[RawSymbol]:
         """The symbols that are in no section of the file: undefined, common, absolute, out of range."""
         raw = self.content(self.sections[index])

@@ -71,7 +71,7 @@ def _split_names(load: Load) -> Iterator[Problem]:
         )
         return
     names = image.sections[index]
-    if names.type != SHT_STRTAB:
+    if names.type != SHT_STRTAB and load.rules.table_types:
         yield fault(
             load,
             f"Invalid ELF section name table type: {names.type}",
@@ -90,7 +90,7 @@ def _symbol_strings(load: Load) -> Iterator[Problem]:
     link = image.sections[image.symbol_tables[0]].link
     if link == 0 or link >= image.header.shnum:
         yield bad_link(load, link, "elf_validity_cache_index_str")
-    elif image.sections[link].type != SHT_STRTAB:
+    elif image.sections[link].type != SHT_STRTAB and load.rules.table_types:
         yield fault(
             load,
             f"Invalid ELF symbol string table type: {image.sections[link].type}",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
+from itertools import repeat
 
 from lkm.formats.elf import SHF_ALLOC, SHT_NOBITS, SHT_REL, SHT_RELA, Machine
 from lkm.formats.raw_module import SYMBOL_SIZE, RawSection
@@ -113,7 +114,7 @@ def _is_sound(load: Load, raw: bytes, target: RawSection) -> bool:
     if target.type == SHT_NOBITS:
         return True
     site, zeros = load.image.content(target), bytes(width)
-    return all(site[offset : offset + width] == zeros for offset in offsets)
+    return all(map(site.startswith, repeat(zeros), offsets))
 
 
 def _symbol_count(load: Load) -> int:

@@ -21,7 +21,6 @@ from lkm.preflight.sources import (
 )
 from lkm.root import Root
 from lkm.system.files import list_directory, read_bytes, read_text
-from lkm.system.modules import read_modules
 from lkm.system.policy import read_config, read_policy
 from lkm.system.siblings import find_sibling
 from lkm.system.snapshot import LoadedModule
@@ -49,7 +48,7 @@ def read_target(root: Root, *, live: bool, providers: Providers, symvers: str = 
             f"{root.modules_dir} does not exist",
             remedy=f"there are {known}" if known else "install that kernel",
         )
-    loaded = read_modules(root)[0] if live else ()
+    loaded = _read_loaded(root) if live else ()
     sibling = _read_sibling(root, loaded)
     config = read_config(root)
     modversions = config.get("CONFIG_MODVERSIONS") == "y" if config else _has_versions(sibling)
@@ -84,6 +83,12 @@ def _kernel_table(root: Root, *, live: bool, symvers: str, modversions: bool) ->
     if found is None and live:
         found = read_memory_table(root)
     return found or read_symvers_table(root, modversions=modversions)
+
+
+def _read_loaded(root: Root) -> tuple[LoadedModule, ...]:
+    from lkm.system.modules import read_modules
+
+    return read_modules(root)[0]
 
 
 def _read_sibling(root: Root, loaded: tuple[LoadedModule, ...]) -> Optional[ModuleFile]:

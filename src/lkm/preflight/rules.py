@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What differs between kernels in how a module is judged, by release.
 
-Read in the sources of 5.10.262, 6.1.192, 6.12.117 and 7.3.4 (Debian's); of the releases between them the mainline
-release that a change came with is taken, which the stable series may have taken over as well: `read` says
-whether the release is of a series that was read.
+Read in the sources of 5.10.262, 6.1.192, 6.12.117 and 7.3.4 (Debian's), and compared with these kernels and with 6.16,
+6.17, 6.18 and 7.2 (tests/vm/test_check.py). Of other releases the mainline release that a change came with is taken,
+which stable series may have taken over: `read` says whether the series is one of those.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ class ElfChecks(Enum):
 class Rules(NamedTuple):
     """How one release judges.
 
-    read              the series was read, not guessed
+    read              the series was read or compared with, not guessed
     elf               see `ElfChecks`
     early_checks      vermagic and the name are checked before memory is allocated, and the struct's size before
                       that (early_mod_check, elf_validity_cache_index_mod; 6.4)
     string_table      names of symbols are checked (elf_validity_cache_strtab, 6.13)
+    table_types       string tables must be of type SHT_STRTAB (later than 6.18, and 6.12's stable series)
     extended_versions __version_ext_crcs, __version_ext_names (6.14)
     symbol_index      a symbol's section index is checked (simplify_symbols, 6.19 and stable series)
     flagstab          __kflagstab says what is GPL-only, in place of tables of its own (7.x)
@@ -43,13 +44,14 @@ class Rules(NamedTuple):
     booleans          the letters that a boolean may begin with, beside on and off (kstrtobool)
     taint_symbol      inherit_taint names the symbol (5.18)
     clears            relocations can be taken back, and their lines are worded anew (6.3)
-    sites             a relocation onto bytes that are not zero is refused with section and index (6.15)
+    sites             a relocation onto bytes that are not zero is refused with section and index (later than 6.18)
     """
 
     read: bool
     elf: ElfChecks
     early_checks: bool
     string_table: bool
+    table_types: bool
     extended_versions: bool
     symbol_index: bool
     flagstab: bool
@@ -60,7 +62,7 @@ class Rules(NamedTuple):
     booleans: str
 
 
-_READ = {(5, 10), (6, 1), (6, 12), (7, 3)}
+_READ = {(5, 10), (6, 1), (6, 12), (6, 16), (6, 17), (6, 18), (7, 2), (7, 3)}
 
 
 def parse_version(release: str) -> tuple[int, int]:
@@ -83,12 +85,13 @@ def rules_for(release: str) -> Rules:
         elf=elf,
         early_checks=version >= (6, 4),
         string_table=version >= (6, 13),
+        table_types=version >= (6, 19) or version == (6, 12),
         extended_versions=version >= (6, 14),
         symbol_index=version >= (6, 19) or version in {(6, 1), (6, 12)},
         flagstab=version >= (7, 1),
         module_namespace=version >= (6, 16),
         taint_symbol=version >= (5, 18),
         clears=version >= (6, 3),
-        sites=version >= (6, 15),
+        sites=version >= (6, 19),
         booleans="yn10" + ("tf" if version >= (6, 0) else "") + ("ed" if version >= (6, 13) else ""),
     )

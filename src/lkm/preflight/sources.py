@@ -6,30 +6,28 @@ The image is unpacked, which takes seconds for some, so what it has is kept in a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from lkm.errors import LkmError, ParseError
 from lkm.formats.compression import decompress
 from lkm.formats.exports import Export
 from lkm.formats.image_exports import ENTRY_SIZE, ExportTable, parse_export_tables, parse_image_exports
-from lkm.formats.kallsyms import Kallsyms
-from lkm.formats.kernel_image import parse_kernel_image
 from lkm.formats.module import parse_module
 from lkm.formats.symvers import Symvers
 from lkm.names import module_name_from_path
-from lkm.preflight.certificates import find_certificates
 from lkm.preflight.kernel import KernelExport
 from lkm.root import Root
 from lkm.system.files import read_bytes, read_text
 from lkm.system.image_paths import image_paths
-from lkm.system.kallsyms import read_kallsyms
-from lkm.system.kcore import Kcore, open_kcore
 from lkm.tree.tree import Tree
+
+if TYPE_CHECKING:
+    from lkm.formats.kallsyms import Kallsyms
+    from lkm.system.kcore import Kcore
 
 __all__ = ["KernelTable", "TreeExports", "read_image_table", "read_memory_table", "read_symvers_table"]
 
@@ -114,14 +112,17 @@ def _cached_image(path: str) -> Optional[dict]:  # type: ignore[type-arg]
         return None
     status = os.stat(path)
     key = f"{_CACHE_FORMAT} {os.path.realpath(path)} {status.st_size} {status.st_mtime_ns}"
-    kept = os.path.join(_cache_dir(), hashlib.sha256(key.encode()).hexdigest()[:32] + ".json")
+    kept = os.path.join(_cache_dir(), os.path.realpath(path).replace("/", "%")[-200:] + ".json")
     try:
         with open(kept, encoding="utf-8") as stream:
             found = json.load(stream)
-            if found.get("key") == key:
+            if isinstance(found, dict) and found.get("key") == key:
                 return dict(found)
     except (OSError, ValueError):
         pass
+    from lkm.formats.kernel_image import parse_kernel_image
+    from lkm.preflight.certificates import find_certificates
+
     data = read_bytes(path, limit=_MAX_IMAGE)
     if data is None:
         return None
@@ -161,6 +162,9 @@ def read_memory_table(root: Root) -> Optional[KernelTable]:
 
     None where either is hidden.
     """
+    from lkm.system.kallsyms import read_kallsyms
+    from lkm.system.kcore import open_kcore
+
     try:
         symbols = read_kallsyms(root)
         kcore = open_kcore(root)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from lkm.cli.main import run
+from lkm.formats.elf import SHF_ALLOC
+from lkm.formats.elfwriter import NewSection, NewSymbol
 from tests.unit.preflight.world import CRCS, module
 
 RELEASE = "6.1.0-1-amd64"
@@ -83,3 +85,24 @@ def test_info_has_versions_and_sections(tmp_path: Path, capsys: pytest.CaptureFi
     (found,) = json.loads(capsys.readouterr().out)["modules"]
     assert found["versions"] == {"module_layout": 0x11111111, "printk": 0x22222222}
     assert found["signature"] is None
+
+
+def test_what_a_module_needs_is_listed_in_the_order_to_load(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`user` takes a symbol from `provider`, which needs `base`."""
+    base = tree / "lib/modules" / RELEASE
+    table = NewSection("__ksymtab", bytes(12), flags=SHF_ALLOC)
+    crcs = NewSection("__kcrctab", bytes(4), flags=SHF_ALLOC)
+    exports = (NewSymbol("__ksymtab_of_module", "__ksymtab"), NewSymbol("__crc_of_module", "__kcrctab"))
+    for name in ("base", "provider"):
+        (base / f"kernel/{name}.ko").write_bytes(module(name, extra=(table, crcs), symbols=exports))
+    (base / "modules.dep").write_text(
+        "kernel/sound.ko:\nkernel/base.ko:\nkernel/provider.ko: kernel/base.ko\n", encoding="utf-8"
+    )
+    (base / "modules.symbols").write_text("alias symbol:of_module provider\n", encoding="utf-8")
+    path = tmp_path / "user.ko"
+    path.write_bytes(module("user", imports=("of_module",), crcs={**CRCS, "of_module": 0}))
+    code, text = check(capsys, "--tree", str(tree), str(path))
+    assert code == 0
+    assert text.splitlines()[-2:] == ["  needs base", "  needs provider, which has of_module"]
