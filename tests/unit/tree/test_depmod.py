@@ -53,7 +53,11 @@ def assert_same_as_kmod(top: Path, capfd: pytest.CaptureFixture[str], *options: 
     code, messages, expected = run_kmod(top, *options)
     assert lkm(top, *options) == code
     out, err = capfd.readouterr()
-    lines = [line for line in (out + err).splitlines() if not line.startswith(("weakdep ", "# Weak "))]
+    lines = [
+        line
+        for line in (out + err).splitlines()
+        if not line.startswith(("weakdep ", "# Weak ", "depmod: NOTICE: "))
+    ]
     assert sorted(lines) == sorted(messages.splitlines())  # kmod 30 knows no weakdeps
     directory = top / "lib/modules" / RELEASE
     if expected:
@@ -188,6 +192,18 @@ def test_a_broken_module_is_told_of_and_has_a_line_without_needs(
     assert_same_as_kmod(tmp_path, capfd)
 
 
+def test_why_a_module_is_broken(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files = {f"kernel/{kind}.ko": content for kind, content in BROKEN.items()}
+    make_tree(tmp_path, files, order=files)
+    assert lkm(tmp_path) == 0
+    reasons = [line for line in capfd.readouterr().err.splitlines() if "NOTICE" in line]
+    assert len(reasons) == len(BROKEN)
+    assert reasons[0] == "depmod: NOTICE: empty.ko: it is empty"
+    assert "depmod: NOTICE: half.ko: its section headers are not where it says: is it truncated?" in reasons
+    assert "depmod: NOTICE: xz-cut.ko: xz stream ends early; is the file truncated?" in reasons
+    assert "depmod: NOTICE: words.ko: it is neither an ELF file nor compressed" in reasons
+
+
 @pytest.mark.parametrize("names", [0, 999])
 def test_a_module_whose_section_names_are_nowhere(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], names: int
@@ -196,7 +212,7 @@ def test_a_module_whose_section_names_are_nowhere(
     broken = GOOD[:62] + struct.pack("<H", names) + GOOD[64:]
     directory = make_tree(tmp_path, {"kernel/broken.ko": broken, **FILES}, order=ORDER)
     assert lkm(tmp_path) == 0
-    assert capfd.readouterr().err.endswith("kernel/broken.ko: Invalid argument\n")
+    assert "kernel/broken.ko: Invalid argument\n" in capfd.readouterr().err
     assert "kernel/broken.ko:\n" in (directory / "modules.dep").read_text()
 
 

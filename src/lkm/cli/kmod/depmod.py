@@ -81,7 +81,9 @@ def run(argv: list[str]) -> int:
 
 
 def _report(level: str, text: str) -> None:
-    {"ERROR": log.error, "WARNING": log.warning, "INFO": log.info, "DEBUG": log.debug}[level](text)
+    {"ERROR": log.error, "NOTICE": log.note, "WARNING": log.warning, "INFO": log.info, "DEBUG": log.debug}[
+        level
+    ](text)
 
 
 def _write(data: bytes) -> None:

@@ -41,11 +41,11 @@ _SYMBOL = {
 
 
 class BadModule(Exception):
-    """A file that is no module, or one too broken to read. `code` is the errno that kmod gives."""
+    """A file that is no module, or one too broken to read. `code` is the errno that kmod gives, `reason` says why."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code, self.reason = code, reason
 
 
 class ElfModule:
@@ -56,27 +56,27 @@ class ElfModule:
     def __init__(self, read: Read, size: int) -> None:
         head = read(0, 64)
         if size <= 16 or head[:4] != b"\x7fELF":
-            raise BadModule(errno.ENOEXEC)
+            raise BadModule(errno.ENOEXEC, "it is no ELF file")
         if head[4] not in (1, 2) or head[5] not in (1, 2) or size <= (52, 64)[head[4] - 1]:
-            raise BadModule(errno.EINVAL)
+            raise BadModule(errno.EINVAL, "its ELF header is wrong, or the file ends in it")
         self.read, self.size = read, size
         self.wide, self.big = wide, big = head[4] == 2, head[5] == 2
         self.machine, table_at, entry, count, names_index = _HEADER[wide][big].unpack_from(head)
         table_size = entry * count
         if entry != (64 if wide else 40) or table_at + table_size > size or not 0 < names_index < count:
-            raise BadModule(errno.EINVAL)
+            raise BadModule(errno.EINVAL, "its section headers are not where it says: is it truncated?")
         start = max(table_at - _SLACK, 0)
         block = read(start, table_at - start + table_size)
         self.table = table = block[table_at - start :]
         offset, length, _ = self._section(names_index)
         if not length or offset + length > size:
-            raise BadModule(errno.EINVAL)
+            raise BadModule(errno.EINVAL, "the names of its sections are not where it says: is it truncated?")
         if offset >= start and offset + length <= table_at:
             self.strings = block[offset - start : offset - start + length]
         else:
             self.strings = read(offset, length)
         if self.strings[-1:] != b"\0":
-            raise BadModule(errno.EINVAL)
+            raise BadModule(errno.EINVAL, "the names of its sections have no end")
         if big == (sys.byteorder == "big"):
             self.names = memoryview(table).cast("I")[:: entry // 4].tolist()
         else:

@@ -15,7 +15,7 @@ from lkm.tree.depmod.elf import BadModule, Facts, Read, parse_facts
 from lkm.tree.depmod.helper import Helper
 from lkm.tree.depmod.store import Outcome, pack_outcomes, unpack_outcomes
 
-__all__ = ["read_module", "read_modules", "with_module"]
+__all__ = ["explain", "read_module", "read_modules", "with_module"]
 
 NOTHING: Facts = (b"", b"", b"", b"", b"")
 
@@ -40,7 +40,7 @@ def with_module(path: bytes, parse: Callable[[Read, int], _Result]) -> _Result:
     try:
         size = os.fstat(file).st_size
         if size < _MAGIC:
-            raise BadModule(errno.EINVAL)
+            raise BadModule(errno.EINVAL, "it is empty" if size == 0 else f"it has {size} bytes only")
         if os.pread(file, 4, 0) == b"\x7fELF":
             return parse(lambda offset, count: os.pread(file, count, offset), size)
         plain = _decompress(os.pread(file, size, 0))
@@ -60,6 +60,17 @@ def read_module(path: bytes) -> Outcome:
         return NOTHING, error.errno or errno.EIO
 
 
+def explain(path: bytes) -> str:
+    """Why `read_module` gives an errno for this file, which is read once more; "" if it does not know better."""
+    try:
+        _, code = with_module(path, parse_facts)
+    except BadModule as bad:
+        return bad.reason
+    except OSError:
+        return ""
+    return "the names in its __ksymtab_strings have no end" if code else ""
+
+
 class _Shared:
     """Made once a process."""
 
@@ -70,12 +81,12 @@ def _decompress(data: bytes) -> Buffer:
     from lkm.formats.compression import Compression, CompressionError, Decompressor, compression_of
 
     if compression_of(data) is Compression.NONE:
-        raise BadModule(errno.ENOEXEC)
+        raise BadModule(errno.ENOEXEC, "it is neither an ELF file nor compressed")
     decompress = _Shared.decompressor = _Shared.decompressor or Decompressor(_MAX_SIZE)
     try:
         return decompress(data)
     except CompressionError as error:
-        raise BadModule(errno.EINVAL) from error
+        raise BadModule(errno.EINVAL, str(error).partition(": ")[2]) from error
 
 
 def read_modules(paths: Sequence[bytes], sizes: Sequence[int], processes: int) -> list[Outcome]:

@@ -13,6 +13,7 @@ from lkm.tree.depmod.collect import Collection
 from lkm.tree.depmod.config import read_conf
 from lkm.tree.depmod.kernel import parse_symvers, parse_system_map
 from lkm.tree.depmod.output import FILES, Beside, Modules, read_input, render_all, render_texts
+from lkm.tree.depmod.read import explain
 from lkm.tree.depmod.render import NotAscii
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.resolve import (
@@ -79,6 +80,9 @@ class _Run:
         for path, (_, code) in zip(modules.paths, modules.outcomes):
             if code:
                 self.report("ERROR", f"failed to load symbols from {os.fsdecode(path)}: {os.strerror(code)}")
+                reason = explain(path)
+                if reason:
+                    self.report("NOTICE", f"{os.path.basename(os.fsdecode(path))}: {reason}")
         owners = owners_of(modules.column(0), request.prefix, dict.fromkeys(kernel or (), KERNEL))
         update = bool(not leftovers(request.output) and may_update(collection.known, modules.paths))
         beside = Beside(request, modules, owners, wanted=not update and not request.show)

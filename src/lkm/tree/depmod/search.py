@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Report = Callable[[str, str], None]
-"""`report(level, text)`: FATAL, ERROR, WARNING, INFO or DEBUG, and what to say."""
+"""`report(level, text)`: ERROR, NOTICE (why), WARNING or INFO, and what to say."""
 
 Identity = tuple[int, int, int, int]
 """Of a file: size, inode, mtime and ctime (ns). Whoever changes the content changes the ctime."""
