@@ -41,7 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--svg", metavar="FILE", help="write a picture")
     group.add_argument("--html", metavar="FILE", help="write a page: the picture and all calls")
     group.add_argument(
-        "--top", type=_count, default=20, metavar="N", help="show the N longest (20; 0: all, in their order)"
+        "--top",
+        type=_count,
+        metavar="N",
+        help="show the N longest (20, in a picture 60; 0: all, in their order)",
     )
 
 
@@ -56,7 +59,7 @@ def is_wanted(arguments: argparse.Namespace) -> bool:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a boot's timeline, write its pictures. 1: an initcall failed or did not return, or none was found."""
+    """Print a boot's timeline, write its pictures. 1: a call did not return, or is not in the table."""
     from lkm.boot.page import render_html
     from lkm.boot.picture import render_svg
 
@@ -68,10 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise LkmError("no initcall in these messages", remedy=REMEDY)
     if note:
         print(f"lkm: {note}", file=sys.stderr)
+    top = 20 if arguments.top is None else arguments.top
+    drawn = len(made.runs) if top == 0 else arguments.top or 60
     if arguments.svg:
-        _write(arguments.svg, render_svg(made, count=arguments.top or len(made.runs)))
+        _write(arguments.svg, render_svg(made, count=drawn))
     if arguments.html:
-        _write(arguments.html, render_html(made, count=arguments.top or len(made.runs)))
+        _write(arguments.html, render_html(made, count=drawn))
     earlier = None
     if arguments.compare:
         before, _ = _of_messages(_read(arguments.compare), arguments)
@@ -81,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(json.dumps(as_json(made, note, earlier), indent=1))
     elif earlier is not None:
-        print("\n".join(_render_comparison(earlier, arguments.top)))
+        print("\n".join(_render_comparison(earlier, top)))
     else:
-        print("\n".join(_render(made, arguments.top, colour=wants_colour(sys.stdout))))
+        print("\n".join(_render(made, top, colour=wants_colour(sys.stdout))))
     return 1 if made.unmatched or any(run.outcome is Outcome.UNFINISHED for run in made.runs) else 0
 
 
