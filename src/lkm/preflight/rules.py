@@ -2,8 +2,8 @@
 """What differs between kernels in how a module is judged, by release.
 
 Read in the sources of 5.10.262, 6.1.192, 6.12.117 and 7.3.4 (Debian's), and compared with these kernels and with
-6.16, 6.17, 6.18 and 7.2 (tests/vm/test_check.py). Of other releases the mainline release that a change came with is taken,
-which stable series may have taken over: `read` says whether the series is one of those.
+6.16, 6.17, 6.18 and 7.2 (tests/vm/test_check.py). Of other releases the mainline release that a change came with is
+taken, which stable series may have taken over: `read` says whether the series is one of those.
 """
 
 from __future__ import annotations
