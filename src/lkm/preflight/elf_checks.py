@@ -7,7 +7,7 @@ from lkm.preflight.elf_plain import check_plainly, check_silently
 from lkm.preflight.elf_split import check_split
 from lkm.preflight.load import Load
 from lkm.preflight.rules import ElfChecks
-from lkm.preflight.values import StageResult
+from lkm.preflight.values import Cause, StageResult
 
 __all__ = ["check_elf"]
 
@@ -19,6 +19,13 @@ _CHECKS = {
 
 
 def check_elf(load: Load) -> StageResult:
-    """The first fault of the file's tables, if any; the checks after it need sound ones."""
-    problem = next(_CHECKS[load.rules.elf](load), None)
-    return StageResult((problem,) if problem else ())
+    """The faults of the file's tables up to the first behind which nothing can be looked at.
+
+    That is each but a struct module of another layout.
+    """
+    found = []
+    for problem in _CHECKS[load.rules.elf](load):
+        found.append(problem)
+        if problem.cause is not Cause.STRUCT_MODULE:
+            break
+    return StageResult(tuple(found))

@@ -13,6 +13,7 @@ from lkm.formats.signature import append_signature
 from lkm.preflight.check import check_module
 from lkm.preflight.kernel import Loaded, Machine, Providers, Request
 from lkm.preflight.values import Cause, Certainty, Prediction
+from tests.mutants.editor import Editor
 from tests.unit.preflight.world import CRCS, SIZE, module, target
 
 
@@ -190,3 +191,11 @@ def test_forced_loads_need_no_vermagic_where_the_kernel_allows_it() -> None:
     for setting, loads in (("y", True), ("n", False)):
         kernel = target(config={"CONFIG_MODVERSIONS": "y", "CONFIG_MODULE_FORCE_LOAD": setting})
         assert check_module(module(info={"vermagic": "x"}), kernel, request).loads is loads
+
+
+def test_a_struct_of_another_size_hides_no_fault_of_the_tables() -> None:
+    """6.12 looks at the struct before it counts symbol tables: both are told, and nothing is read behind them."""
+    editor = Editor(module(release="6.12.1-amd64", size=SIZE + 64))
+    editor.set_section(editor.table, type=0)
+    prediction = check_module(editor.result(), target("6.12.1-amd64"))
+    assert causes(prediction) == [Cause.STRUCT_MODULE, Cause.NO_SYMBOL_TABLE]
