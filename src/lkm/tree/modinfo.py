@@ -16,6 +16,8 @@ from lkm.formats.signer import parse_signer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from lkm.formats.compression import Decompressor
+    from lkm.formats.elf_sections import Read
     from lkm.formats.signer import Signer
 
 __all__ = ["ModinfoError", "ModinfoReader", "read_builtin_modinfo"]
@@ -37,6 +39,7 @@ class ModinfoReader:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Signer] = {}
+        self._decompressor: Decompressor | None = None
 
     def read(self, path: str) -> tuple[list[bytes], Signer | None]:
         """The entries of `.modinfo`, as `key=value`, and who signed the file. ModinfoError if it is no module."""
@@ -57,8 +60,18 @@ class ModinfoReader:
             raise ModinfoError(f"{path}: it has {size} bytes", errno.EINVAL)
         if not read(0, _SHORTEST).startswith(_MAGIC):
             return self._parse(read, size, path)
-        data = _decompressed(os.pread(handle, size, 0), path)
-        return self._parse(lambda offset, length: data[offset : offset + length], len(data), path)
+        data = self._decompress(os.pread(handle, size, 0), path)
+        return self._parse(lambda offset, length: bytes(data[offset : offset + length]), len(data), path)
+
+    def _decompress(self, data: bytes, path: str) -> bytes | memoryview:
+        from lkm.formats.compression import CompressionError, Decompressor
+
+        if self._decompressor is None:
+            self._decompressor = Decompressor()
+        try:
+            return self._decompressor(data, name=path)
+        except CompressionError as error:
+            raise ModinfoError(error.message, errno.EINVAL, remedy=error.remedy) from error
 
     def _parse(self, read: Read, size: int, path: str) -> tuple[list[bytes], Signer | None]:
         try:
@@ -69,19 +82,6 @@ class ModinfoReader:
             raise ModinfoError(f"{path}: it has no section .modinfo", errno.ENODATA)
         entries = [entry for entry in read(*place).split(b"\0") if entry]
         return entries, parse_signer(read, size, self._known)
-
-
-if TYPE_CHECKING:
-    from lkm.formats.elf_sections import Read
-
-
-def _decompressed(data: bytes, path: str) -> bytes:
-    from lkm.formats.compression import CompressionError, decompress
-
-    try:
-        return decompress(data, name=path)
-    except CompressionError as error:
-        raise ModinfoError(error.message, errno.EINVAL, remedy=error.remedy) from error
 
 
 def read_builtin_modinfo(directory: str, name: str, *, every: bool = False) -> list[bytes]:
