@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Part = TypeVar("Part")
 
-__all__ = ["processors", "run_forked", "split_by_weight"]
+__all__ = ["Helper", "processors", "run_forked", "split_by_weight"]
 
 
 def processors() -> int:
@@ -37,57 +37,63 @@ def split_by_weight(weights: Sequence[int], count: int) -> list[tuple[int, int]]
     return found
 
 
-def run_forked(work: Callable[[Part], bytes], parts: Sequence[Part]) -> list[bytes]:
-    """`work` of each part, in order: the first one here, the others in children.
+class Helper:
+    """A process that has begun to make something. Whoever starts one has to take its result.
 
-    A part whose child dies or cannot be started is done here: an exception of `work` is raised either way. Only for
-    a process without threads of its own.
+    Where there is no memory for it, or no process to be had, it has failed.
     """
-    waiting = [(part, _start(work, part)) for part in parts[1:]]
-    results = []
-    try:
-        results += [work(part) for part in parts[:1]]
-        while waiting:
-            part, child = waiting.pop(0)
-            result = None if child is None else _finish(*child)
-            results.append(work(part) if result is None else result)
-    finally:
-        for _, child in waiting:  # nobody asks for them any more
-            if child is not None:
-                _finish(*child)
-    return results
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._file = self._process = -1
+        try:
+            self._file = os.memfd_create("lkm-part", os.MFD_CLOEXEC)
+            self._process = os.fork()
+        except OSError:
+            return
+        if self._process == 0:
+            _work(make, self._file)
+
+    def result(self) -> bytes | None:
+        """What it has made; None if it failed or was killed."""
+        try:
+            if self._process < 0:
+                return None
+            _, status = os.waitpid(self._process, 0)
+            return os.pread(self._file, os.fstat(self._file).st_size, 0) if status == 0 else None
+        except OSError:
+            return None
+        finally:
+            if self._file >= 0:
+                os.close(self._file)
 
 
-def _start(work: Callable[[Part], bytes], part: Part) -> tuple[int, int] | None:
-    """A child and the file for its result; None where there is no memory for them, or no process is to be had."""
-    try:
-        file = os.memfd_create("lkm-part", os.MFD_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        pid = os.fork()
-    except OSError:
-        os.close(file)
-        return None
-    if pid:
-        return pid, file
+def _work(make: Callable[[], bytes], file: int) -> None:
+    """The life of the process, without what an interpreter does at its end: it has its parent's buffers."""
     code = 1
     try:
-        _write_all(file, work(part))
+        rest = memoryview(make())
+        while rest:
+            rest = rest[os.write(file, rest) :]
         code = 0
     finally:
         os._exit(code)
 
 
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
+def run_forked(work: Callable[[Part], bytes], parts: Sequence[Part]) -> list[bytes]:
+    """`work` of each part, in order: the first one here, the others in children.
 
-
-def _finish(pid: int, file: int) -> bytes | None:
-    """What the child has written, None if it failed."""
-    _, status = os.waitpid(pid, 0)
-    with open(file, "rb", buffering=0) as stream:
-        stream.seek(0)
-        return None if status else stream.readall()
+    A part whose child fails is done here: an exception of `work` is raised either way. Only for a process without
+    threads of its own.
+    """
+    waiting = [(part, Helper(lambda part=part: work(part))) for part in parts[1:]]  # type: ignore[misc]
+    results = []
+    try:
+        results += [work(part) for part in parts[:1]]
+        while waiting:
+            part, helper = waiting.pop(0)
+            result = helper.result()
+            results.append(work(part) if result is None else result)
+    finally:
+        for _, helper in waiting:  # nobody asks for them any more
+            helper.result()
+    return results

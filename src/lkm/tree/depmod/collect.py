@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from lkm.system.forked import processors
 from lkm.tree.depmod.cache import MAX_IN_HEAD, Cache, Knowledge, identities_of
-from lkm.tree.depmod.helper import processors
 from lkm.tree.depmod.read import read_modules
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.resolve import used_by, used_by_and_split

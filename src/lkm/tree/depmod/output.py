@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from lkm.system.forked import Helper, processors
 from lkm.tree.depmod import render
-from lkm.tree.depmod.helper import Helper, processors
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.search import Report
 from lkm.tree.depmod.store import Outcome, pack_texts, unpack_texts

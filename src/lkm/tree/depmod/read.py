@@ -11,8 +11,8 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
+from lkm.system.forked import Helper
 from lkm.tree.depmod.elf import BadModule, Facts, Read, parse_facts
-from lkm.tree.depmod.helper import Helper
 from lkm.tree.depmod.store import Outcome, pack_outcomes, unpack_outcomes
 
 __all__ = ["explain", "read_module", "read_modules", "with_module"]
