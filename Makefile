@@ -113,6 +113,8 @@ test-kernels: setup  ## all tests on all kernels, a hundred rescues in a row on 
 compare: setup  ## the classic tools against kmod's on whole trees of three kernels (minutes)
 	@$(call say,the classic tools against kmod's)
 	@$(PYTHON) -m tests.compare
+	@$(call say,depmod killed at 200 moments)
+	@LKM_DEPMOD_KILLS=200 $(PYTHON) -m pytest -q tests/unit/tree/test_depmod_write.py -k any_moment
 
 test-kmod: PACKAGES += $(KMOD_PACKAGES)
 test-kmod: setup  ## kmod's own test suite, fetched as source, against lkm's tools

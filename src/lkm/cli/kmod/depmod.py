@@ -81,9 +81,8 @@ def run(argv: list[str]) -> int:
 
 
 def _report(level: str, text: str) -> None:
-    {"ERROR": log.error, "NOTICE": log.note, "WARNING": log.warning, "INFO": log.info, "DEBUG": log.debug}[
-        level
-    ](text)
+    say = {"ERROR": log.error, "NOTICE": log.note, "WARNING": log.warning, "INFO": log.info}
+    say[level](text)
 
 
 def _write(data: bytes) -> None:

@@ -45,14 +45,12 @@ class State:
 def is_up_to_date(top: bytes, directory: bytes, found: Found) -> bool:
     """Whether modules.dep is as new as every module, as kmod asks, has just these, and all files are there.
 
-    All that can be told without a cache. Source: kmod 34, tools/depmod.c (`depfile_up_to_date`), which counts whole
-    seconds too.
+    All that can be told without a cache. kmod 34 (`depfile_up_to_date` in tools/depmod.c) counts whole seconds, and
+    does not see what changed in the second in which it wrote.
     """
     states = state_of([os.path.join(directory, name) for name in FILES])
-    first, second = states[0], 1_000_000_000
-    if first is None or None in states:
-        return False
-    if any(identity[2] // second > first[2] // second for _, identity in found.values()):
+    first = states[0]
+    if first is None or None in states or any(identity[2] > first[2] for _, identity in found.values()):
         return False
     inside, skip = top + b"/", len(top) + 1
     shown = {path[skip:] if path.startswith(inside) else path for path, _ in found.values()}
