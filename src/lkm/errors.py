@@ -5,6 +5,7 @@
     ├── UsageError                wrong command line or wrong argument                       (exit 2)
     ├── ParseError (ValueError)   bytes that are not what they should be                     (exit 1)
     │   ├── ElfError              an ELF file
+    │   ├── SectionError          an ELF file of which only a section is wanted
     │   ├── ModuleError           a module file, or one of another architecture
     │   ├── CompressionError      a gzip, xz or zstd stream, or one that unpacks to too much
     │   ├── KernelImageError      a kernel's image, as it lies in /boot
@@ -22,6 +23,7 @@
     │   └── KmsgError             a record of /dev/kmsg
     ├── ElfWriteError (ValueError)  an ELF file that cannot be made as it was asked for      (exit 1)
     ├── IndexWriteError (ValueError)  keys or values that an index file cannot hold          (exit 1)
+    ├── ModinfoError              a file that modinfo cannot read as a module                (exit 1)
     ├── DepmodError               the files that depmod makes cannot be made                 (exit 1)
     ├── KernelCallError (OSError) a system call failed, was killed or did not return         (exit 1)
     │   └── NoLoadableModules     the kernel was built without them
