@@ -97,6 +97,8 @@ def _none_here(target: Target) -> set[Cause]:
     found = {cause for cause, since in LATER.items() if numbers < since}
     if not rules_for(target.release).symbol_index:
         found.add(Cause.SYMBOL_INDEX)
+    if not target.option("MODVERSIONS") and not rules_for(target.release).flagstab:
+        found.add(Cause.EXPORT_TABLES)
     return found if target.option("MODVERSIONS") else found | WITH_CRCS
 
 

@@ -49,7 +49,9 @@ def check_relocations(load: Load) -> StageResult:
         load.doubt("which relocations are made: its tables of relocations overlap")
         return StageResult(())
     for number, row in enumerate(load.image.sections):
-        problem = next(_section(load, number, row), None) if number else None
+        if row.type not in (SHT_REL, SHT_RELA) or not number:
+            continue
+        problem = next(_section(load, number, row), None)
         if problem:
             return StageResult((problem,))
     return StageResult(())
@@ -57,7 +59,7 @@ def check_relocations(load: Load) -> StageResult:
 
 def _section(load: Load, number: int, row: RawSection) -> Iterator[Problem]:
     sections = load.image.sections
-    if row.type not in (SHT_REL, SHT_RELA) or row.info >= len(sections):
+    if row.info >= len(sections):
         return
     target = sections[row.info]
     if not target.flags & SHF_ALLOC or row.flags & _SHF_RELA_LIVEPATCH:

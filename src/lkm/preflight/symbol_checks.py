@@ -78,7 +78,9 @@ def check_symbols(load: Load) -> StageResult:
     for symbol in image.odd_symbols(table):
         index = symbol.shndx
         if index == SHN_UNDEF:
-            found.extend(resolver.resolve(image.symbol_name(table, symbol), symbol))
+            name = image.symbol_name(table, symbol)
+            if not resolver.is_plain(name):
+                found.extend(resolver.resolve(name, symbol))
         elif index == SHN_COMMON:
             found.extend(_common(load, image.symbol_name(table, symbol)))
         elif index in (SHN_ABS, _SHN_LIVEPATCH):
@@ -119,6 +121,7 @@ class _Resolver:
         self.load = load
         self.proprietary = load.proprietary
         self.uses_gpl_only = False
+        self.extended = load.rules.extended_versions
 
     def resolve(self, name: str, symbol: RawSymbol) -> Iterator[Problem]:
         load = self.load
@@ -127,9 +130,6 @@ class _Resolver:
             load.doubt("which symbols this kernel exports")
             return
         export = exports.find(name)
-        if export is not None and self._is_plain(name, export):
-            self.uses_gpl_only = self.uses_gpl_only or export.gpl
-            return
         why = self._hidden(name, export)
         if export is None or why is not None:
             if symbol.info >> 4 != STB_WEAK and name != "_GLOBAL_OFFSET_TABLE_":
@@ -139,9 +139,11 @@ class _Resolver:
             self.uses_gpl_only = True
         yield from self._allowed(name, export, weak=symbol.info >> 4 == STB_WEAK)
 
-    def _is_plain(self, name: str, export: KernelExport) -> bool:
+    def is_plain(self, name: str) -> bool:
         """Whether nothing can be wrong with it: so it is with nearly all, and there are 100 in a module."""
-        if export.namespace or (export.gpl and self.proprietary):
+        exports = self.load.target.exports
+        export = exports.find(name) if exports else None
+        if export is None or export.namespace or (export.gpl and self.proprietary):
             return False
         if export.owner:
             loaded = self.load.target.loaded.get(export.owner)
@@ -149,9 +151,10 @@ class _Resolver:
                 return False
             if loaded is not None and (loaded.proprietary or loaded.state != "live"):
                 return False
-        return export.crc is None or (
-            not self.load.rules.extended_versions and self.load.versions.get(name) == export.crc
-        )
+        if export.crc is not None and (self.extended or self.load.versions.get(name) != export.crc):
+            return False
+        self.uses_gpl_only = self.uses_gpl_only or export.gpl
+        return True
 
     def _hidden(self, name: str, export: Optional[KernelExport]) -> Optional[Problem]:
         """Why find_symbol would not return an export that there is."""
