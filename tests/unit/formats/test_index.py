@@ -61,8 +61,9 @@ PATTERNS = st.lists(
 ).map("".join)
 
 
-@given(st.lists(PATTERNS, max_size=12), st.text(alphabet="ab[]-:", max_size=5))
+@given(st.lists(PATTERNS, max_size=12), st.text(alphabet="ab]-:", max_size=5))
 def test_a_wildcard_look_up_finds_what_every_key_for_itself_would(patterns: list[str], key: str) -> None:
+    # A [ in the key is a letter too, so that one way down finds a key again that another has found: as in kmod.
     rows = [(pattern, number, str(number)) for number, pattern in enumerate(dict.fromkeys(patterns))]
     # The walk takes what stands before the first wildcard as it is, backslashes included, as kmod's does.
     rows = [row for row in rows if "\\" not in row[0][: first_wildcard(row[0])]]
