@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.vm.table import TableWriter
 
@@ -16,6 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The table is written by the process that gathers the reports."""
+    """How long an example takes is the machine's matter. The table is written by the process that gathers reports."""
+    settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any-machine")
     if config.getoption("--table") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(TableWriter(config.getoption("--table")))

@@ -43,7 +43,7 @@ def lines(draw: st.DrawFn) -> str:
     return line if kind == 3 else draw(WORDS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(lines(), max_size=40))
 @example(["[1.0] calling  f+0x0/0x1 @ 1", "[0.5] initcall f+0x0/0x1 returned 0 after 0 usecs"])
 def test_any_log_is_a_timeline_and_a_picture(log: list[str]) -> None:
@@ -57,7 +57,7 @@ def test_any_log_is_a_timeline_and_a_picture(log: list[str]) -> None:
     assert sum(row.change for row in compare(made, made)) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(bent(KERNEL))
 def test_a_bent_image_is_initcalls_or_one_error(data: bytes) -> None:
     said = ""

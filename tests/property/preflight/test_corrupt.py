@@ -49,7 +49,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data[: draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(damaged(), st.sampled_from(RELEASES))
 def test_a_damaged_module_is_answered(data: bytes, release: str) -> None:
     started = time.monotonic()
@@ -82,7 +82,7 @@ def bent(draw: st.DrawFn) -> bytes:
     return editor.result()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(bent(), st.sampled_from(RELEASES))
 def test_a_bent_module_is_answered(data: bytes, release: str) -> None:
     prediction = check_module(data, target(release), Request("x=1"))
@@ -109,7 +109,7 @@ def test_many_sections_with_the_same_long_name_cost_no_more_than_a_second() -> N
     assert time.process_time() - started < 2 * SECONDS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=2048), st.sampled_from(RELEASES))
 def test_junk_is_answered(data: bytes, release: str) -> None:
     assert check_module(data, target(release)).errno is not None
