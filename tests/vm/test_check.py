@@ -199,3 +199,27 @@ def test_the_command_sees_the_running_kernel(kernel: str, tmp_path: Path) -> Non
     assert done.returncode == 1, done.stderr
     answers = {answer["path"]: answer["errno"] or 0 for answer in json.loads(done.stdout)["modules"]}
     assert answers == {f"/share/{mutant.id}.ko": told[mutant.id].errno for mutant in mutants}
+
+
+@pytest.mark.parametrize("kernel", ["6.1"], indirect=True)
+def test_a_load_that_failed_stands_beside_what_was_foretold(kernel: str, tmp_path: Path) -> None:
+    """`lkm load` shows the errno that it foretells beside the kernel's, and every cause in words."""
+    modules = fetch_modules(kernel)
+    editor = Editor(modules["dummy"])
+    editor.replace_info("license", "Proprietary")
+    editor.add_symbol("nobody_has_it")
+    write_share(str(tmp_path), [Mutant("wrong", editor.result())], modules)
+    with Guest.clone(kernel, share=str(tmp_path)) as guest:
+        done = guest.run(["lkm", "load", "/share/wrong.ko"], timeout=120)
+        again = guest.run(["lkm", "load", "--json", "/share/wrong.ko"], timeout=120)
+    text = done.stdout.decode()
+    assert done.returncode == again.returncode == 1
+    assert "foretold:   ENOENT (No such file or directory)" in text
+    assert "the kernel: ENOENT (No such file or directory)\n" in text
+    assert "nobody exports nobody_has_it" in text
+    answer = json.loads(again.stdout)
+    assert answer["predicted"]["errno"] == answer["errno"] == 2
+    assert {p["cause"] for p in answer["predicted"]["problems"] if p["errno"]} == {
+        "gpl-only",
+        "symbol-missing",
+    }
