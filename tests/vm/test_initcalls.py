@@ -197,7 +197,12 @@ def check_the_memory_of_what_is_loaded(boot: Boot) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["6.1"])
-def test_the_life_of_a_loaded_and_of_a_built_in_module(boot: Boot) -> None:
+def test_a_running_kernel_tells_its_own_boot(boot: Boot) -> None:
+    check_the_life_of_a_loaded_and_of_a_built_in_module(boot)
+    check_the_timeline_of_the_running_kernel(boot)
+
+
+def check_the_life_of_a_loaded_and_of_a_built_in_module(boot: Boot) -> None:
     """What their inits returned, and when, is in the messages of this boot."""
     found = boot.json("life", "virtio_blk")
     (run,) = [run for run in boot.timeline.runs if run.module == "virtio_blk" and run.kind == "module"]
@@ -216,8 +221,7 @@ def test_the_life_of_a_loaded_and_of_a_built_in_module(boot: Boot) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kernel", ["6.1"])
-def test_the_timeline_of_the_running_kernel(boot: Boot) -> None:
+def check_the_timeline_of_the_running_kernel(boot: Boot) -> None:
     """By /dev/kmsg and /proc/kallsyms, in the guest itself: it says what its log says on the host."""
     found = boot.json("initcalls", "--timeline")
     assert found["totals"]["initcalls"] == total(boot.timeline).initcalls
