@@ -11,7 +11,9 @@ import functools
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -140,6 +142,32 @@ class Machine:
                 check=False,
             )
             return Answer(done.returncode, _text(done.stdout), _text(done.stderr), self._calls())
+
+    def lkm_alone(self, *argv: str, output: str = "", file_size: int = 0) -> Answer:
+        """Run lkm's tool in a process of its own: its output to a file, or no file over so many bytes."""
+
+        def limit() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+        with self._kept(), open(output or os.devnull, "wb") as stream:
+            done = subprocess.run(
+                [sys.executable, "-m", "lkm", *argv],
+                env={
+                    **self._environment({}),
+                    "LD_PRELOAD": preload(),
+                    "PYTHONPATH": str(PACKAGE),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },  # or it is cut short too
+                cwd=self.top,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.PIPE,
+                preexec_fn=limit if file_size else None,
+                timeout=DEADLINE,
+                check=False,
+            )
+            return Answer(done.returncode, "", _text(done.stderr), self._calls())
 
     def lkm(self, *argv: str, **variables: str) -> Answer:
         """Run lkm's tool."""

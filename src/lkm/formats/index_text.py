@@ -8,7 +8,7 @@ file is read, and a wildcard look-up tries every key.
 from __future__ import annotations
 
 from lkm.formats.glob import is_pattern, matches
-from lkm.formats.modprobe_conf import module_name_of
+from lkm.formats.modprobe_conf import BadName, conf_name, module_name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,13 +57,21 @@ def parse_dep_text(data: bytes) -> list[tuple[str, str]]:
 
 
 def parse_alias_text(data: bytes) -> list[tuple[str, str]]:
-    """modules.alias and modules.symbols: (pattern, module)."""
+    """modules.alias and modules.symbols: (pattern, module), with `_` for `-` in patterns, as in the binary index."""
     rows = []
     for line in _lines(data):
         words = line.split(" ")
         if len(words) >= 3 and words[0] == "alias":
-            rows.append((" ".join(words[1:-1]), words[-1]))
+            rows += _row(" ".join(words[1:-1]), words[-1])
     return rows
+
+
+def _row(alias: str, module: str) -> list[tuple[str, str]]:
+    """None for an alias with half a bracket: depmod leaves it out of the binary index."""
+    try:
+        return [(conf_name(alias), module)]
+    except BadName:
+        return []
 
 
 def parse_builtin_text(data: bytes) -> list[tuple[str, str]]:
