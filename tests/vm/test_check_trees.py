@@ -14,6 +14,7 @@ import pytest
 from lkm.cli.main import run
 from lkm.formats.compression import decompress
 from lkm.lab.kernels import get_kernel
+from lkm.lab.process import find_tool
 from lkm.lab.vm import Guest
 from lkm.names import module_name_from_path
 from lkm.preflight.check import check_module
@@ -35,7 +36,7 @@ def unpack_tree(kernel: str, top: Path) -> Root:
     image = get_kernel(kernel, progress=print)
     (top / "boot").mkdir(parents=True)
     subprocess.run(
-        ["debugfs", "-R", f"rdump /lib {top}", image.file("modules.img")],
+        [find_tool("debugfs"), "-R", f"rdump /lib {top}", image.file("modules.img")],
         check=True, capture_output=True,
     )  # fmt: skip
     for name in ("vmlinuz", "config"):
