@@ -28,6 +28,7 @@ __all__ = ["RELEASE", "Answer", "Machine", "kmod_features", "kmod_path"]
 RELEASE = "6.1.0-test"
 SOURCE = Path(__file__).with_name("fake.c")
 PACKAGE = Path(__file__).parents[2] / "src"
+NOBODY = 65534
 DEADLINE = 20.0
 """Seconds for one tool."""
 
@@ -58,6 +59,7 @@ def kmod_features() -> frozenset[str]:
 def preload() -> str:
     """The path of the preloaded library, built once a process."""
     top = tempfile.mkdtemp(prefix="lkm-fake-")
+    os.chmod(top, 0o755)  # for nobody too
     library = os.path.join(top, "fake.so")
     argv = [find_tool("gcc-12"), "-shared", "-fPIC", "-O1", "-w", "-o", library, str(SOURCE), "-ldl"]
     subprocess.run(argv, check=True)
@@ -93,6 +95,8 @@ class Machine:
     def __init__(self, top: Path) -> None:
         self.top = top
         self.results = ""
+        self.nobody = False
+        """Run the tools as nobody, if this process may do that: root can read everything."""
         self._count = 0
         (top / "proc").mkdir(parents=True, exist_ok=True)
         (top / "sys/module").mkdir(parents=True, exist_ok=True)
@@ -140,6 +144,7 @@ class Machine:
                 capture_output=True,
                 timeout=DEADLINE,
                 check=False,
+                user=NOBODY if self.nobody and not os.geteuid() else None,
             )
             return Answer(done.returncode, _text(done.stdout), _text(done.stderr), self._calls())
 
@@ -177,6 +182,7 @@ class Machine:
             "environment": self._environment(variables),
             "directory": str(self.top),
             "output": output,
+            "user": NOBODY if self.nobody and not os.geteuid() else None,
         }
         with self._kept():
             code = _server().ask(request)

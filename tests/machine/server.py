@@ -9,10 +9,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import sys
 import traceback
 from typing import Any, NoReturn
 
+import lkm.cli.kmod
+import lkm.formats
+import lkm.system
+import lkm.tree
 from lkm.cli.kmod.main import TOOLS
 
 
@@ -41,6 +46,8 @@ def run_tool(request: dict[str, Any]) -> NoReturn:
         os.environ.update(request["environment"])
         os.chdir(request["directory"])
         sys.argv = request["argv"]
+        if request["user"] is not None:
+            os.setuid(request["user"])
         from lkm.__main__ import main
 
         answer = main()
@@ -59,6 +66,16 @@ def main() -> None:
     """Serve until standard input ends."""
     for module, _ in TOOLS.values():
         importlib.import_module(module)
+    for package in (
+        lkm.cli.kmod,
+        lkm.formats,
+        lkm.system,
+        lkm.tree,
+    ):  # also for a copy that may not read them
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(found.name)
+    for name in ("ctypes", "json", "lzma", "mmap", "zlib"):
+        importlib.import_module(name)
     for line in sys.stdin:
         print(run_forked(json.loads(line)), flush=True)
 

@@ -97,9 +97,7 @@ def check_alike(machine: Machine, *argv: str) -> Answer:
 
 def check_same(machine: Machine, *argv: str, **variables: str) -> Answer:
     """Both say and do the same, but for the lines that lkm marks as its own; what kmod did."""
-    expected = machine.kmod(*argv, **variables)
-    if argv[0] == "modprobe":
-        expected = in_modprobes_name(expected)
+    expected = as_34(machine.kmod(*argv, **variables))
     found = without_notes(machine.lkm(*argv, **variables))
     assert found == expected, "\n".join((" ".join(argv), f"kmod: {expected}", f"lkm:  {found}"))
     return expected

@@ -197,6 +197,32 @@ def test_configuration_that_is_a_directory_or_a_link_to_nothing(machine: Machine
     assert sound(machine.lkm("modprobe", "-D", "user")).out == machine.kmod("modprobe", "-D", "user").out
 
 
+def test_what_may_not_be_read(machine: Machine) -> None:
+    """A directory of modules, a module, a configuration file: told, and the rest is done."""
+    machine.write(f"{TOP}/secret/hidden.ko", a_module("hidden"))
+    closed = machine.write(f"{TOP}/kernel/closed.ko", a_module("closed"))
+    machine.kmod("depmod")
+    configuration = machine.write("/etc/modprobe.d/a.conf", "options user a=1\n")
+    machine.write("/etc/modprobe.d/z.conf", "options user z=1\n")
+    machine.top.chmod(0o755)
+    machine.tree.chmod(0o777)
+    for path in (machine.tree / "secret", closed, configuration):
+        path.chmod(0)
+    machine.nobody = True
+    try:
+        for argv in (
+            ("depmod", "-n"), ("modprobe", "-D", "user"), ("modprobe", "-v", "closed"), ("modinfo", "closed"),
+            ("modinfo", "hidden"), ("insmod", str(closed)),
+        ):  # fmt: skip
+            expected, found = machine.kmod(*argv), sound(machine.lkm(*argv))
+            assert found.code == expected.code, (argv, expected, found)
+            assert found.out.replace("\n", "")[:60] == expected.out.replace("\n", "")[:60], argv
+        assert "secret" in machine.lkm("depmod", "-n").err
+        assert "closed.ko" in machine.lkm("depmod", "-n").err
+    finally:
+        (machine.tree / "secret").chmod(0o755)
+
+
 def test_a_disk_that_is_full(machine: Machine) -> None:
     """No file is left half-written, and the old ones are as they were."""
     assert machine.lkm("depmod").code == 0
