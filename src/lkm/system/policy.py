@@ -75,9 +75,10 @@ def read_config(root: Root) -> dict[str, str]:
 def _parse_config(text: str) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and name.startswith("CONFIG_"):
-            found[name] = value.strip('"')
+        if line.startswith("CONFIG_"):
+            name, equals, value = line.partition("=")
+            if equals:
+                found[name] = value.strip('"')
     return found
 
 

@@ -43,7 +43,8 @@ def find_sibling(root: Root, modules: Iterable[LoadedModule]) -> SiblingReading:
         return SiblingReading(None, f"/lib/modules/{root.release} does not exist; {_install(root)}")
     healthy = {m.name: m for m in modules if m.state is ModuleState.LIVE and "O" not in m.taints}
     paths = _module_paths(root)
-    loaded = sorted((path for path in paths if module_name_from_path(path) in healthy), key=_size)
+    named = (path for path in paths if module_name_from_path(path) in healthy)
+    loaded = sorted(named, key=_size) if healthy else []
     others = (path for path in paths if module_name_from_path(path) not in healthy)
     problems: list[str] = []
     foreign: list[str] = []
