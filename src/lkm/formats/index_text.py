@@ -51,7 +51,7 @@ def parse_dep_text(data: bytes) -> list[tuple[str, str]]:
     rows = []
     for line in _lines(data):
         path, colon, _ = line.partition(":")
-        if colon:
+        if colon and "\0" not in line:  # torn
             rows.append((module_name_of(path.rpartition("/")[2]), line))
     return rows
 

@@ -73,9 +73,19 @@ def parse_modprobe_conf(data: bytes, *, file: str = "<bytes>") -> list[Directive
         if not text or text[0] == "#":
             continue
         command, rest = _word(text)
-        if command:
+        if command == "forbid":
+            found += [_directive(command, name, file, number) for name in _forbidden(rest)]
+        elif command:
             found.append(_directive(command, rest, file, number))
     return found
+
+
+def _forbidden(rest: str | None) -> list[str]:
+    """Every name of the line, up to a comment: of what is meant to be safe, none is passed over."""
+    words = (rest or "").replace("\t", " ").split(" ")
+    names = [word for word in words if word]
+    comment = next((at for at, word in enumerate(names) if word.startswith("#")), len(names))
+    return names[:comment] or [""]
 
 
 def _directive(command: str, rest: str | None, file: str, line: int) -> Directive:

@@ -78,11 +78,11 @@ def read_config(directory: str, paths: Sequence[str], command_line: str = "") ->
     files, problems = _find_files(directory, paths)
     directives: list[Directive] = []
     for name in sorted(files, key=_by_bytes):
-        data = read_file(files[name])
+        data = read_file(files[name], problems)
         if data is not None:
             directives += parse_modprobe_conf(data, file=files[name])
     if command_line:
-        data = read_file(command_line)
+        data = read_file(command_line, problems)
         if data is not None:
             directives += parse_command_line(data, file=command_line)
     return Config(directives, problems)
@@ -126,12 +126,14 @@ def read_files_of(path: str, problems: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def read_file(path: str) -> bytes | None:
-    """All of a file; None if it cannot be opened or read."""
+def read_file(path: str, problems: list[str] | None = None) -> bytes | None:
+    """All of a file; None if it cannot be opened or read. That it is not there, or is not ours, is no problem."""
     try:
         with open(path, "rb", 0) as stream:
             return stream.readall()
-    except OSError:
+    except OSError as error:
+        if problems is not None and not isinstance(error, (FileNotFoundError, PermissionError)):
+            problems.append(f"{path}: {error.strerror}")
         return None
 
 

@@ -26,6 +26,7 @@ class Candidate:
 
     name      the module's
     alias     what led to it, "" if that was its name
+    asked     the names that it was looked up by, which the pattern of an alias need not show
     path      its file; None if there is none: it is built in, or only a command knows it
     builtin   whether it is a part of the kernel
     required  False for what only softdeps want: its failure is no failure
@@ -33,7 +34,8 @@ class Candidate:
     """
 
     __slots__ = (
-        "alias", "builtin", "deps", "ignore_command", "install", "name", "path", "remove", "required", "visited",
+        "alias", "asked", "builtin", "deps", "ignore_command", "install", "name", "path", "remove", "required",
+        "visited",
     )  # fmt: skip
 
     def __init__(self, name: str, alias: str, path: str | None, *, builtin: bool) -> None:
@@ -41,6 +43,7 @@ class Candidate:
         self.install: Directive | None = None
         self.remove: Directive | None = None
         self.deps: list[Candidate] | None = None
+        self.asked: set[str] = set()
         self.visited = self.required = self.ignore_command = False
 
     @property
@@ -83,12 +86,17 @@ class Prober:
 
     def lookup(self, name: str) -> list[Candidate]:
         """What `name` stands for. BadName as `Tree.lookup`."""
-        return [self._of_match(match) for match in self.tree.lookup(name)]
+        found = [self._of_match(match) for match in self.tree.lookup(name)]
+        for candidate in found:
+            candidate.asked.add(name)
+        return found
 
     def from_path(self, path: str) -> Candidate:
         """The module of a file, which need not be in the tree. OSError if it is not there."""
-        os.stat(path)
         name = module_name_of(path.rpartition("/")[2])
+        if not name:
+            raise FileNotFoundError(2, os.strerror(2), path)
+        os.stat(path)
         candidate = self._known.get((name, ""))
         if candidate is None:
             candidate = self._known[name, ""] = Candidate(name, "", path, builtin=False)
@@ -157,10 +165,10 @@ class Prober:
 
     def refusal(self, candidate: Candidate, wanted_by: str = "", *, required: bool = True) -> Refusal | None:
         """Why it must not be loaded: itself, or the alias that led to it, is forbidden. Not what is built in."""
-        if candidate.builtin:
+        if candidate.builtin or not self.tree.config.forbid:
             return None
-        for name in (candidate.name, candidate.alias):
-            found = self.tree.forbidden(name) if name and self.tree.config.forbid else None
+        for name in (candidate.name, candidate.alias, *sorted(candidate.asked), _name_inside(candidate)):
+            found = self.tree.forbidden(name) if name else None
             if found is not None:
                 return Refusal(candidate.name, found.where, wanted_by, required=required)
         return None
@@ -178,6 +186,19 @@ class Prober:
         planning = _Planning(self)
         planning.run(target, ignore_commands=ignore_commands)
         return planning.order, planning.refusals
+
+
+def _name_inside(candidate: Candidate) -> str:
+    """The name that the module has for the kernel, whatever its file is called; "" where that cannot be read."""
+    from lkm.tree.modinfo import ModinfoError, ModinfoReader
+
+    if not candidate.path:
+        return ""
+    try:
+        entries, _ = ModinfoReader().read(candidate.path)
+    except ModinfoError:
+        return ""
+    return next((os.fsdecode(entry[5:]) for entry in entries if entry.startswith(b"name=")), "")
 
 
 class _Planning:

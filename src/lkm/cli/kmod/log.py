@@ -17,21 +17,27 @@ __all__ = [
     "FATAL",
     "INFO",
     "NOTICE",
+    "OUTPUT",
     "WARNING",
     "argv0",
     "debug",
     "error",
     "fatal",
+    "flush",
     "info",
     "note",
     "open_log",
     "program",
     "set_program",
+    "wants_debug",
     "warning",
     "write",
     "write_bytes",
     "write_error",
 ]
+
+OUTPUT = "standard output"
+"""The `filename` of an OSError that came of writing there."""
 
 EMERG, FATAL, ERROR, WARNING, NOTICE, INFO, DEBUG = 0, 2, 3, 4, 5, 6, 7
 """Priorities of syslog(3): LOG_EMERG (says nothing at all), LOG_CRIT, LOG_ERR, … LOG_DEBUG."""
@@ -82,6 +88,11 @@ def open_log(*, level: int, syslog: bool = False) -> None:
 def _wanted_by_environment() -> int:
     text = os.environ.get("KMOD_LOG", "")
     return int(text) if text.isdecimal() else _KMOD_LOG.get(text, EMERG)
+
+
+def wants_debug() -> bool:
+    """Whether the environment asks for all that there is to know."""
+    return _wanted_by_environment() >= DEBUG
 
 
 def fatal(text: str) -> int:
@@ -156,7 +167,21 @@ def _put(stream: object, data: bytes) -> None:
     if stream is None:  # closed before the process began
         return
     raw = getattr(stream, "buffer", None)
-    if raw is None:  # io.StringIO in its place
-        stream.write(data.decode("utf-8", "backslashreplace"))  # type: ignore[attr-defined]
-    else:
-        raw.write(data)
+    try:
+        if raw is None:  # io.StringIO in its place
+            stream.write(data.decode("utf-8", "backslashreplace"))  # type: ignore[attr-defined]
+        else:
+            raw.write(data)
+    except OSError as error:
+        error.filename = OUTPUT
+        raise
+
+
+def flush() -> None:
+    """Write out what has been said on standard output. OSError if that cannot be."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        error.filename = OUTPUT
+        raise

@@ -44,15 +44,15 @@ def run(name: str, argv: Sequence[str], *, called: str = "") -> int:
         try:
             code = _run_tool(name, list(argv))
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            log.flush()
     except BrokenPipeError:
         return _die_of("SIGPIPE")
     except KeyboardInterrupt:
         return _die_of("SIGINT")
     except OSError as error:
-        log.error(f"{error.filename or 'could not write'}: {error.strerror}")
-        if not error.filename:  # it was standard output
+        where = f"{error.filename}: " if error.filename else ""
+        log.error(f"{where}{error.strerror}")
+        if error.filename == log.OUTPUT:
             _forget_output()
         return 1
     return code
@@ -69,9 +69,12 @@ def _run_tool(name: str, argv: list[str]) -> int:
     except Exception as error:
         from lkm.errors import LkmError
 
-        if not isinstance(error, LkmError):
+        if isinstance(error, LkmError):
+            log.error(str(error))
+            return 1
+        if isinstance(error, OSError) or log.wants_debug():
             raise
-        log.error(str(error))
+        log.fatal(f"internal error: {type(error).__name__}: {error}; KMOD_LOG=debug shows where")
         return 1
     return code
 

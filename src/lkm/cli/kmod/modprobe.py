@@ -171,6 +171,8 @@ def _read_wait(line: CommandLine) -> int | None:
     """Milliseconds of -w, as strtoul(3) reads them; None, said so, if it is none."""
     text = line.value("w", "0")
     try:
+        if "_" in text or text.lstrip("+-")[:2].lower() in {"0b", "0o"}:  # Python's own
+            raise ValueError(text)
         return int(text, 8 if len(text) > 1 and text[0] == "0" and text.isdecimal() else 0)
     except ValueError:
         log.error(f"unexpected wait value '{text}'.")

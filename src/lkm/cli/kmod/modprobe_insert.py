@@ -116,9 +116,11 @@ def _refused(job: Job, refusals: list[Refusal], prober: Prober) -> bool:
     """Say what is forbidden, unless it is there already; whether the load is refused for it."""
     refused = False
     for refusal in refusals:
+        if not job.ignore_loaded and job.in_kernel(prober.candidate(refusal.name)):
+            continue
         if not refusal.required:
             log.warning(str(refusal))
-        elif job.ignore_loaded or not job.in_kernel(prober.candidate(refusal.name)):
+        else:
             log.error(str(refusal))
             refused = True
     return refused

@@ -97,10 +97,18 @@ class Job:
 
         What it prints comes after what has been said so far; kmod's own lines come last where they go to a file.
         """
+        import signal
+
         if sys.stdout is not None:  # the kernel starts it without
             sys.stdout.flush()
         os.environ["MODPROBE_MODULE"] = candidate.name
+        # Python ignores them, and what it starts would inherit that: `yes | head` would complain.
+        before = [
+            (number, signal.signal(number, signal.SIG_DFL)) for number in (signal.SIGPIPE, signal.SIGXFSZ)
+        ]
         try:
             return os.system(command) >> 8 & 0xFF
         finally:
+            for number, handler in before:
+                signal.signal(number, handler)
             del os.environ["MODPROBE_MODULE"]

@@ -115,7 +115,7 @@ def test_a_reader_that_goes_away_ends_it_as_it_does_any_other(tmp_path: Path) ->
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     with open("/dev/full", "w", encoding="ascii") as full:
         done = start("lsmod", "--help", stdout=full)
-    assert (done.returncode, done.stderr) == (1, "lsmod: ERROR: could not write: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "lsmod: ERROR: standard output: No space left on device\n")
 
 
 def test_closed_streams_are_no_crash() -> None:

@@ -434,6 +434,52 @@ def test_a_softdep_that_is_forbidden_is_left_out(machine: Machine, forbidden: st
     assert [line.split()[1] for line in answer.calls.splitlines()] == ["low", "middle", "after", "top"]
 
 
+def test_a_forbidden_name_leads_nowhere_where_a_pattern_is_its_alias(machine: Machine) -> None:
+    forbid(machine, "char-major-10-200")
+    machine.write("/etc/modprobe.d/alias.conf", "alias char-major-10-* low\n")
+    assert machine.lkm("modprobe", "-D", "char-major-10-200").code == 1
+    assert machine.lkm("modprobe", "-D", "char-major-10-201").code == 0
+
+
+def test_every_name_of_a_line_is_forbidden(machine: Machine) -> None:
+    forbid(machine, "lone\tlow  # for good")
+    for name in ("lone", "low"):
+        assert f"Module {name} {WHERE}" in machine.lkm("modprobe", name).err
+
+
+def test_a_forbidden_module_is_known_by_its_own_name(machine: Machine) -> None:
+    forbid(machine, "lone")
+    path = f"/lib/modules/{RELEASE}/other.ko"
+    machine.path(path).write_bytes(make_module("lone"))
+    answer = machine.lkm("modprobe", path)
+    assert f"Module other {WHERE}" in answer.err
+    assert answer.calls == ""
+
+
+def test_a_forbidden_softdep_that_is_there_is_not_told(machine: Machine) -> None:
+    forbid(machine, "soft")
+    machine.load("soft")
+    assert "forbidden" not in machine.lkm("modprobe", "top").err
+
+
+@pytest.mark.parametrize("path", ["./", "/"])
+def test_a_path_without_a_name_is_no_module(machine: Machine, path: str) -> None:
+    answer = machine.lkm("modprobe", "-D", path)
+    assert (answer.code, answer.out) == (1, "")
+
+
+@pytest.mark.parametrize("value", ["1_0", "0b11", "0o7", "+0b1"])
+def test_a_wait_is_a_number_as_c_has_them(machine: Machine, value: str) -> None:
+    answer = machine.lkm("modprobe", "-r", "-w", value, "low")
+    assert f"unexpected wait value '{value}'." in answer.err
+    assert answer.code == 1
+
+
+def test_a_command_ends_of_a_closed_pipe(machine: Machine) -> None:
+    machine.write("/etc/modprobe.d/yes.conf", "install lone yes | head -n1\n")
+    check_same(machine, "modprobe", "lone")
+
+
 def test_what_is_there_already_or_built_in_is_not_forbidden(machine: Machine) -> None:
     forbid(machine, "low", "inside")
     machine.load("low")
