@@ -75,6 +75,9 @@ def as_34(answer: Answer) -> Answer:
     err = in_modprobes_name(answer).err
     err = re.sub("(?<=.)rmmod: ERROR: ", "", err)  # 34 takes each word behind "in use by:" for a message
     err = re.sub(r"^rmmod: ERROR: could not remove '.*\n", "", err, flags=re.MULTILINE)  # 34 says it twice
+    err = re.sub(
+        r"^\w+: ERROR: could not open '/sys/module/.*\n", "", err, flags=re.MULTILINE
+    )  # it is not loaded
     err = re.sub("(could not get modversions of .*: )No such file or directory", r"\1No data available", err)
     return answer._replace(err=err)
 

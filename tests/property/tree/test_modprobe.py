@@ -34,7 +34,6 @@ al[p-r]ha-x
 ab
 abc
 alpha.ko
-
 """.splitlines()
 queries = st.one_of(spellings, st.sampled_from(ALIASES), st.sampled_from(PATTERNS))
 FLAGS = ("-b", "-i", "-q", "-v", "-n", "--first-time", "-s", "-a")
