@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -162,6 +165,8 @@ def test_what_counts_as_too_recent() -> None:
     assert not is_racy((1, 1, now - 200_000_001, 0), now)
     assert is_racy((1, 1, 0, now - 2 * second), now)  # whole seconds: the file system may know no others
     assert not is_racy((1, 1, 0, now - 3 * second), now)
+    assert is_racy((1, 1, now - 99 * second, now - 99 * second), now)  # an image may give all files this time
+    assert not is_racy((1, 1, now - 99 * second + 1, now - 99 * second + 1), now)
 
 
 @pytest.mark.parametrize("name", ["dep", "alias.bin", "devname"])
@@ -207,8 +212,34 @@ def test_messages_are_told_again(tree: Path, capfd: pytest.CaptureFixture[str]) 
         told = capfd.readouterr().err
         assert "broken.ko: Exec format error\n" in told
         assert "Unmatched bracket in [\n" in told
+    (tree / "lib/modules" / RELEASE / "kernel/broken.ko").unlink()
+    assert lkm(tree, "-A") == 0
+    capfd.readouterr()
     assert lkm(tree, "-A") == 0
     assert capfd.readouterr().err == ""
+
+
+def test_a_module_that_could_not_be_read_is_tried_again(
+    tree: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been this moment, or a decompressor that has come since: -A asks, too."""
+    path = os.fsencode(tree / "lib/modules" / RELEASE / "kernel/b.ko")
+
+    def fail(name: bytes, *arguments: object, **named: object) -> int:
+        if name == path:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return os_open(name, *arguments, **named)  # type: ignore[arg-type]
+
+    os_open = os.open
+    (tree / "lib/modules" / RELEASE / "kernel/b.ko").touch()
+    settle()
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "open", fail)
+        assert done(tree, capfd)[0] == 1
+    assert "kernel/b.ko: kernel" not in (tree / "lib/modules" / RELEASE / "modules.dep").read_text()
+    assert done(tree, capfd, "-A")[0] == 1
+    assert_as_made_anew(tree)
+    assert done(tree, capfd, "-A") == (0, [])
 
 
 @pytest.mark.parametrize("kind", [
@@ -267,15 +298,87 @@ def test_the_oldest_of_many_caches_go_and_nothing_else(tree: Path, tmp_path: Pat
     directory = tmp_path / "cache"
     ours = [f"{number:08x}-{number:08x}{end}" for number in range(40) for end in ("", ".base")]
     others = ["notes", "0123456789abcdef0", "00000001-00000001.txt", "0000000g-00000001"]
-    for age, name in enumerate([*others, *ours]):
-        (directory / name).write_bytes(b"")
+    named_alike = "00000000-00000000.0123456789abcdef", "00000001-00000041"
+    for age, name in enumerate([*others, *named_alike, *ours]):
+        (directory / name).write_bytes(b"" if name in (*others, named_alike[1]) else b"lkm-depmod-1\0\0\0\n")
         os.utime(directory / name, (age, age))
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"lkm-depmod-1\0\0\0\n")
+    (directory / "00000001-00000042").symlink_to(precious)
+    (directory / "00000001-00000043").mkdir()
+    os.mkfifo(directory / "00000001-00000044")
+    others += [named_alike[1], *(f"00000001-0000004{number}" for number in (2, 3, 4))]
     (tree / "lib/modules" / RELEASE / "kernel/c.ko").unlink()
     assert lkm(tree) == 0
     left = {path.name for path in directory.iterdir()}
     assert set(others) <= left
     assert len(left) == 64 + len(others)
     assert set(ours[-60:]) <= left
+    assert named_alike[0] not in left
+
+
+@pytest.mark.parametrize("kind", ["writable", "link", "foreign"])
+def test_nothing_is_kept_where_others_may_write(
+    tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir(0o700)
+    if kind == "writable":
+        place.chmod(0o777)
+    elif kind == "link":
+        (tmp_path / "link").symlink_to(place)
+    elif os.geteuid() == 0:
+        os.chown(place, 12345, 12345)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    named = tmp_path / "link" if kind == "link" else place
+    assert done(tree, capfd, "--cache", str(named))[0] == 3
+    assert not list(place.iterdir())
+
+
+def test_what_a_killed_run_has_left_in_the_cache_is_no_harm(
+    tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A pid comes again: where the first process of a container makes the files, it is always 1."""
+    cache = tree.parent / "cache"
+    for path in list(cache.iterdir()):
+        (cache / f"{path.name}.{os.getpid()}").write_bytes(b"")
+        path.unlink()
+    assert done(tree, capfd)[0] == 3
+    assert done(tree, capfd) == (0, [])
+
+
+def test_of_what_is_on_an_image_nothing_is_kept(
+    tree: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another image in its place may have the same numbers and times."""
+    status = os.statvfs(tree)
+    read_only = os.statvfs_result([*status[:8], status.f_flag | os.ST_RDONLY, *status[9:10]])
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    assert done(tree, capfd)[0] == 3
+    assert done(tree, capfd)[0] == 3
+
+
+def test_two_runs_begin_one_after_the_other(
+    tree: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the slower one has found is not written over what the other has found later."""
+    directory = tree / "lib/modules" / RELEASE
+    options = ["-b", str(tree), "--no-cache", RELEASE]
+    start = "import sys; from lkm.cli.kmod.main import run; sys.exit(run('depmod', sys.argv[1:]))"
+    others: list[subprocess.Popen[bytes]] = []
+    read = collect.Collection.read
+
+    def read_slowly(self: collect.Collection) -> None:
+        read(self)
+        make_tree(tree, {"kernel/late.ko": module_bytes("late")})
+        others.append(subprocess.Popen([sys.executable, "-c", start, *options]))
+        time.sleep(0.5)
+
+    monkeypatch.setattr(collect.Collection, "read", read_slowly)
+    assert run("depmod", options) == 0
+    assert others[0].wait(timeout=60) == 0
+    assert "kernel/late.ko:" in (directory / "modules.dep").read_text()
 
 
 def test_roots_cache_is_where_no_user_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import signal
@@ -14,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from lkm.cli.kmod.main import run
+from lkm.tree.depmod import write
+from lkm.tree.depmod.request import DepmodRequest
+from lkm.tree.depmod.run import DepmodError, run_depmod
 from tests.depmod import RELEASE, make_tree, module_bytes, read_files, rows_of
 
 SOURCE = Path(__file__).parents[3] / "src"
@@ -44,6 +49,10 @@ def command(top: Path, *options: str) -> list[str]:
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.glob("modules.*")}
+
+
+def contents_of_files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.glob("modules.*") if path.is_file()}
 
 
 def test_killed_at_any_moment_it_leaves_old_or_new_files_and_the_next_run_is_right(tmp_path: Path) -> None:
@@ -183,7 +192,80 @@ def test_what_is_there_in_place_of_a_file_is_told_of(
 ) -> None:
     top = tmp_path / "tree"
     directory = make_tree(top, some_files("new"))
+    assert run("depmod", ["-b", str(top), RELEASE]) == 0
+    (directory / "modules.alias").unlink()
     (directory / "modules.alias").mkdir()
+    before = contents_of_files(directory)
+    make_tree(top, some_files("old"))
     assert run("depmod", ["-b", str(top), RELEASE]) == 1
+    assert contents_of_files(directory) == before
     assert f"FATAL: could not write {directory}/modules.alias: Is a directory" in capfd.readouterr().err
     assert not [name for name in os.listdir(directory) if name.startswith(".")]
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 4, 11])
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_a_rename_that_fails(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    kind: type[BaseException],
+) -> None:
+    """At the first one the old files are as they were; later the next run sees that they are of two sets."""
+    top = tmp_path / "tree"
+    directory = make_tree(top, some_files("old"), order=some_files("old"))
+    assert run("depmod", ["-b", str(top), RELEASE]) == 0
+    before = contents(directory)
+    make_tree(top, some_files("new"))
+    count = 0
+
+    def rename(*arguments: object, **named: object) -> None:
+        nonlocal count
+        count += 1
+        if count == at:
+            raise kind(errno.EIO, os.strerror(errno.EIO))
+        os_rename(*arguments, **named)  # type: ignore[arg-type]
+
+    os_rename = os.rename
+    request = DepmodRequest(RELEASE, root=str(top))
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "rename", rename)
+        with pytest.raises(DepmodError if kind is OSError else kind) as failed:
+            run_depmod(request, _ignore, _ignore)
+    assert (contents(directory) == before) == (at == 1)
+    assert bool([name for name in os.listdir(directory) if name.startswith(".lkm")]) == (at > 1)
+    if kind is OSError:
+        assert ("run depmod again" in str(failed.value)) == (at > 1)
+    if at > 1:
+        later = time.time() + 5
+        os.utime(directory / "modules.dep", (later, later))
+    assert run("depmod", ["-A", "-b", str(top), RELEASE]) == 0
+    assert "alias new:99* m99" in (directory / "modules.alias").read_text()
+    assert not [name for name in os.listdir(directory) if name.startswith(".")]
+
+
+def test_a_lock_that_somebody_keeps_is_told_of_and_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may read the directory may lock it."""
+    monkeypatch.setattr(write, "_PATIENCE", 0.0)
+    told: list[str] = []
+    other = os.open(tmp_path, os.O_RDONLY)
+    (tmp_path / ".lkm-depmod.of-another").write_bytes(b"")
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        place = write.Place(os.fsencode(tmp_path), told.append, wait=0.2)
+        place.replace({b"modules.dep": b"new"})
+        place.close()
+    finally:
+        os.close(other)
+    assert [text.partition("; ")[2] for text in told] == [
+        "waiting for up to 0 s", "going on without the lock",
+    ]  # fmt: skip
+    assert (tmp_path / "modules.dep").read_bytes() == b"new"
+    assert (tmp_path / ".lkm-depmod.of-another").exists()  # a run that is at it needs it

@@ -11,6 +11,7 @@ words are, and the words of the few that are not in the base. So a run after a s
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from binascii import crc32
@@ -19,7 +20,7 @@ from itertools import chain
 
 from lkm import __version__
 from lkm.tree.depmod.search import Found, Identity, stat_identity
-from lkm.tree.depmod.sections import Sections, write_sections
+from lkm.tree.depmod.sections import Sections, is_ours, time_of_ours, write_sections
 from lkm.tree.depmod.store import (
     Outcome,
     StoreError,
@@ -29,7 +30,16 @@ from lkm.tree.depmod.store import (
     unpack_texts,
 )
 
-__all__ = ["MAX_IN_HEAD", "Cache", "Knowledge", "default_cache", "identities_of", "is_racy", "state_of"]
+__all__ = [
+    "MAX_IN_HEAD",
+    "Cache",
+    "Knowledge",
+    "default_cache",
+    "distrust",
+    "identities_of",
+    "is_racy",
+    "state_of",
+]
 
 _PLACE, _STATE, _PATHS, _IDENTITIES, _ORDER, _BASE, _WHERE, _OUTCOMES, _UNMET = range(9)
 _SECTIONS = 9
@@ -87,7 +97,8 @@ class Cache:
         where = b"%d %d\0%s\0%s" % (status.st_dev, status.st_ino, top, output)
         self._place = __version__.encode() + b"\0" + where
         self._directory = os.fsencode(directory)
-        self._path = os.path.join(self._directory, b"%08x-%08x" % (crc32(top), crc32(output)))
+        self._name = b"%08x-%08x" % (crc32(top), crc32(output))
+        self._path = os.path.join(self._directory, self._name)
         self._sections = Sections(self._path, _SECTIONS)
         self._base = Sections(self._path + b".base", _BASE_SECTIONS)
         if self._sections.read(_PLACE) != self._place or self._sections.read(_BASE) != self._base.mark:
@@ -161,7 +172,6 @@ class Cache:
         unmet    of the outcomes that are not in the base
         """
         _mark_racy(identities, started)
-        _make_directory(self._directory)
         contents = [b""] * _SECTIONS
         contents[_PLACE], contents[_STATE], contents[_PATHS] = self._place, state, paths
         contents[_IDENTITIES] = identities.tobytes()
@@ -169,57 +179,76 @@ class Cache:
         contents[_WHERE] = array("I", knowledge.where).tobytes()
         own = knowledge.outcomes[knowledge.in_base :]
         own_unmet = [unmet[number] for number in range(knowledge.in_base, len(knowledge.outcomes))]
-        if not knowledge.in_base:
-            self._base.close()
-            write_sections(self._path + b".base", [pack_outcomes(own), pack_texts(own_unmet)])
-            self._base = Sections(self._path + b".base", _BASE_SECTIONS)
-            own, own_unmet = [], []
-        contents[_BASE] = self._base.mark
-        contents[_OUTCOMES], contents[_UNMET] = pack_outcomes(own), pack_texts(own_unmet)
-        write_sections(self._path, contents)
-        self.close()
-        self._drop_oldest()
+        directory = _open_directory(self._directory)
+        try:
+            if not knowledge.in_base:
+                self._base.close()
+                write_sections(self._name + b".base", directory, [pack_outcomes(own), pack_texts(own_unmet)])
+                self._base = Sections(self._path + b".base", _BASE_SECTIONS)
+                own, own_unmet = [], []
+            contents[_BASE] = self._base.mark
+            contents[_OUTCOMES], contents[_UNMET] = pack_outcomes(own), pack_texts(own_unmet)
+            write_sections(self._name, directory, contents)
+            self.close()
+            _drop_oldest(directory)
+        finally:
+            os.close(directory)
 
     def close(self) -> None:
         """Nothing is read after this."""
         self._sections.close()
         self._base.close()
 
-    def _drop_oldest(self) -> None:
-        names = [name for name in os.listdir(self._directory) if _is_ours(name)]
-        if len(names) > _KEPT:
-            paths = [os.path.join(self._directory, name) for name in names]
-            paths.sort(key=os.path.getmtime)
-            for path in paths[:-_KEPT]:
-                os.unlink(path)
+
+def _drop_oldest(directory: int) -> None:
+    """Unlink the oldest files that are caches by name and by content: whoever says where may have others there."""
+    names = [name for name in map(os.fsencode, os.listdir(directory)) if _is_named_so(name)]
+    if len(names) <= _KEPT:
+        return
+    timed = [(time, name) for name in names for time in [time_of_ours(name, directory)] if time is not None]
+    for _, name in sorted(timed)[:-_KEPT]:
+        os.unlink(name, dir_fd=directory)
 
 
-def _is_ours(name: bytes) -> bool:
-    """Whether a file is named as a cache is: whoever says where it shall be may have other files there."""
-    head, _, end = name.partition(b".")
-    digits = head.replace(b"-", b"", 1)
+def _is_named_so(name: bytes) -> bool:
+    """Whether a file is named as a cache is, or as one that a run was killed over."""
+    head, *ends = name.split(b".")
+    if ends[:1] == [b"base"]:
+        del ends[0]
+    first, dash, second = head.partition(b"-")
     return (
-        len(head) == 17
-        and len(digits) == 16
-        and not digits.strip(b"0123456789abcdef")
-        and end in (b"", b"base")
+        bool(dash)
+        and [len(part) for part in (first, second, *ends)] in ([8, 8], [8, 8, 16])
+        and not (b"".join([first, second, *ends]).strip(b"0123456789abcdef"))
     )
 
 
-def _make_directory(path: bytes) -> None:
-    """Make it, and the one that it is in.
+def _open_directory(path: bytes) -> int:
+    """A descriptor of it; it is made, and the one that it is in.
 
-    OSError where that is not in anything: a root without /var/cache keeps none.
+    OSError where that is not in anything (a root without /var/cache keeps none), and where it is a link or others
+    may write to it: what is done there is done by names.
     """
     above = os.path.dirname(path)
     for directory in (above, path):
         if not os.path.isdir(directory):
             os.mkdir(directory, 0o700)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if not is_ours(os.fstat(file)):
+        os.close(file)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+    return file
 
 
 def is_racy(identity: Sequence[int], now: int) -> bool:
-    """Whether a file that is so at a time (ns) could be changed after it and still be so."""
+    """Whether a file that is so at a time (ns) could be changed after it and still be so.
+
+    An image's file system (squashfs) has one time for both, in whole seconds, and perhaps the same one for all
+    files: another image in its place would look alike.
+    """
     latest = max(identity[2], identity[3])
+    if identity[2] == identity[3] and not latest % 1_000_000_000:
+        return True
     return latest + _FINE > now or (not latest % 1_000_000_000 and latest + _COARSE > now)
 
 
@@ -227,5 +256,12 @@ def _mark_racy(identities: array[int], started: int) -> None:
     """Files that could have been changed since without a trace get a size that no file has."""
     limit = started - _COARSE
     for at, latest in enumerate(map(max, identities[2::4], identities[3::4])):
-        if latest > limit and is_racy(identities[4 * at : 4 * at + 4], started):
+        if (latest > limit or not latest % 1_000_000_000) and is_racy(
+            identities[4 * at : 4 * at + 4], started
+        ):
             identities[4 * at] = _RACY
+
+
+def distrust(identities: array[int], number: int) -> None:
+    """Have the next run read this file again, whether it changes or not."""
+    identities[4 * number] = _RACY

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
+
 from lkm.system.forked import processors
-from lkm.tree.depmod.cache import MAX_IN_HEAD, Cache, Knowledge, identities_of
+from lkm.tree.depmod.cache import MAX_IN_HEAD, Cache, Knowledge, distrust, identities_of
 from lkm.tree.depmod.read import read_modules
 from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.resolve import used_by, used_by_and_split
@@ -38,7 +40,7 @@ class Collection:
         self._joined = b"\0".join(self.paths)
         self._identities = identities_of(found)
         self.cache: Cache | None = None
-        if request.cache and not request.files and not request.prefix:
+        if request.cache and not request.files and not request.prefix and not _is_read_only(request.top):
             self.cache = Cache(request.cache, request.top, request.output)
 
     @property
@@ -128,6 +130,9 @@ class Collection:
         cache, old = self.cache, self._knowledge
         if cache is None:
             return
+        for number, (_, code) in enumerate(self.outcomes):
+            if code:  # it may have been this Python, or this moment: no memory, no decompressor
+                distrust(self._identities, number)
         in_base = old.in_base if old else 0
         own = [number for number, place in enumerate(self._where) if not 0 <= place < in_base]
         unmet = cache.read_unmet() if old and any(self._where[number] >= 0 for number in own) else []
@@ -148,6 +153,11 @@ class Collection:
             )
         except (OSError, IndexError):  # an unreadable part of the old cache: the next run reads the modules
             return
+
+
+def _is_read_only(path: bytes) -> bool:
+    """Whether it is on an image, as which another one could come with the same numbers and times."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _new_exports(before: list[tuple[bytes, Outcome]], now: list[Outcome]) -> list[bytes]:

@@ -35,7 +35,10 @@ Write = Callable[[bytes], None]
 
 
 class DepmodError(LkmError):
-    """The files cannot be made, and the old ones are as they were. Without a message all has been said."""
+    """The files cannot be made, and the old ones are as they were unless it says so.
+
+    Without a message all has been said.
+    """
 
 
 def run_depmod(request: DepmodRequest, report: Report, write: Write) -> dict[str, object]:
@@ -61,14 +64,37 @@ class _Run:
         self._report(level, text)
 
     def go(self) -> dict[str, object]:
-        """The whole run."""
-        request, started = self.request, time.time_ns()
+        """The whole run, with the directory locked from before the search: a later run begins with later files."""
+        request = self.request
         kernel = self._read_kernel()
-        conf = DepmodConf()
-        if request.files:
-            found = _named_files(request)
-        else:
+        conf, found = DepmodConf(), _named_files(request)
+        if not request.files:
             conf = read_conf(request.configs, request.release.encode(errors="surrogateescape"), self.report)
+            if not os.path.isdir(request.top):  # nor is it made, then
+                self._search(conf)
+        place = None if request.show else self._lock()
+        try:
+            return self._go(kernel, conf, found, place)
+        finally:
+            if place:
+                place.close()
+
+    def _lock(self) -> Place:
+        """The directory for the files."""
+        directory = self.request.output
+        try:
+            os.makedirs(directory, 0o755, exist_ok=True)
+            return Place(directory, lambda text: self._report("WARNING", text))
+        except OSError as error:
+            raise DepmodError(
+                f"could not create directory {os.fsdecode(directory)}: {error.strerror}"
+            ) from error
+
+    def _go(
+        self, kernel: dict[bytes, int] | None, conf: DepmodConf, found: Found, place: Place | None
+    ) -> dict[str, object]:
+        request, started = self.request, time.time_ns()
+        if not request.files:
             found = self._search(conf)
         collection = Collection(request, found, started)
         state = State(request, conf)
@@ -89,12 +115,12 @@ class _Run:
         try:
             needs = self._resolve(collection, modules, owners, kernel)
             written = []
-            if request.show:
-                self._show(modules, owners, needs)
-            else:
+            if place:
                 written = self._make_files(
-                    collection, state, modules, owners, needs, update=update, beside=beside
+                    collection, state, modules, owners, needs, update=update, beside=beside, place=place
                 )
+            else:
+                self._show(modules, owners, needs)
         finally:
             beside.end()
         return self._summary(len(found), collection.fresh, unreadable, written)
@@ -213,15 +239,9 @@ class _Run:
         *,
         update: bool,
         beside: Beside,
+        place: Place,
     ) -> list[bytes]:
         request, directory = self.request, self.request.output
-        try:
-            os.makedirs(directory, 0o755, exist_ok=True)
-            place = Place(directory)
-        except OSError as error:
-            raise DepmodError(
-                f"could not create directory {os.fsdecode(directory)}: {error.strerror}"
-            ) from error
         try:
             contents = None
             cache = collection.cache
@@ -237,11 +257,10 @@ class _Run:
             text = bad.key.decode("utf-8", "backslashreplace")
             raise DepmodError(f"Module index: only 7-bit ASCII is supported: {text}") from bad
         except FileError as failed:
+            mixed = "; some of the other files are new: run depmod again" if failed.mixed else ""
             raise DepmodError(
-                f"could not write {os.fsdecode(failed.path)}: {failed.error.strerror}"
+                f"could not write {os.fsdecode(failed.path)}: {failed.error.strerror}{mixed}"
             ) from failed
-        finally:
-            place.close()
         return [name for name in FILES if name in contents]
 
 

@@ -13,9 +13,11 @@ from binascii import crc32
 from collections.abc import Sequence
 from struct import Struct
 
-__all__ = ["Sections", "write_sections"]
+__all__ = ["Sections", "is_ours", "time_of_ours", "write_sections"]
 
 _MAGIC = b"lkm-depmod-1\0\0\0\n"
+_ANY_MAGIC = b"lkm-depmod-"
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO would be waited for
 _MAX = 1 << 31
 
 
@@ -29,12 +31,12 @@ class Sections:
         self._file, self._rows = -1, []
         self.mark = b""
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            file = os.open(path, _OPEN)
         except OSError:
             return
         head = _head(count)
         status = os.fstat(file)
-        data = os.pread(file, head.size, 0) if _is_ours(status) else b""
+        data = os.pread(file, head.size, 0) if _is_ours_alone(status) else b""
         if len(data) == head.size and data[:16] == _MAGIC and crc32(data[:-4]) == head.unpack(data)[-1]:
             numbers, at = head.unpack(data)[1:-1], head.size
             for size, checksum in zip(numbers[::2], numbers[1::2]):
@@ -65,21 +67,39 @@ class Sections:
             self._file = -1
 
 
-def write_sections(path: bytes, contents: Sequence[bytes]) -> None:
-    """Replace the file whole. OSError if that cannot be done; the old one is then as it was."""
+def time_of_ours(name: bytes, directory: int) -> int | None:
+    """When a file in a directory (a descriptor) was changed, ns; None if it is no such file of this user or root."""
+    try:
+        file = os.open(name, _OPEN, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(file)
+        ours = _is_ours_alone(status) and os.pread(file, len(_ANY_MAGIC), 0) == _ANY_MAGIC
+        return status.st_mtime_ns if ours else None
+    finally:
+        os.close(file)
+
+
+def write_sections(name: bytes, directory: int, contents: Sequence[bytes]) -> None:
+    """Replace a file in a directory (a descriptor) whole. OSError if it cannot be done: the old one is as it was."""
     head = _head(len(contents))
     numbers = [number for content in contents for number in (len(content), crc32(content))]
     begin = head.pack(_MAGIC, *numbers, 0)[:-4]
     data = b"".join([head.pack(_MAGIC, *numbers, crc32(begin)), *contents])
-    temporary = path + b".%d" % os.getpid()
-    file = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    temporary = b"%s.%s" % (
+        name,
+        os.urandom(8).hex().encode(),
+    )  # a pid comes again, and finds what was killed
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    file = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
-        os.rename(temporary, path)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        os.unlink(temporary)
+        os.unlink(temporary, dir_fd=directory)
         raise
     finally:
         os.close(file)
@@ -89,12 +109,10 @@ def _head(count: int) -> Struct:
     return Struct("=16s" + "QI" * count + "I")
 
 
-def _is_ours(status: os.stat_result) -> bool:
-    """A plain file of this user or of root that nobody else may change."""
-    mode = status.st_mode
-    return (
-        stat.S_ISREG(mode)
-        and not mode & 0o022
-        and status.st_uid in (0, os.geteuid())
-        and status.st_size < _MAX
-    )
+def is_ours(status: os.stat_result) -> bool:
+    """Whether it belongs to this user or to root, and nobody else may write to it."""
+    return not status.st_mode & 0o022 and status.st_uid in (0, os.geteuid())
+
+
+def _is_ours_alone(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and is_ours(status) and status.st_size < _MAX
