@@ -181,6 +181,8 @@ def check_where(boot: Boot, kernel: str) -> None:
     (module,) = boot.json("where", "loop")["modules"]
     assert module["path"].split(".ko")[0].endswith(f"{boot.guest.kernel.release}/kernel/drivers/block/loop")
     assert (module["state"], module["builtin_by"], module["initcalls"]) == ("", [], [])
+    (module,) = boot.json("where", "kvm")["modules"]  # built-in code of x86 has its KBUILD_MODNAME
+    assert not (module["path"] and module["builtin_by"])
 
 
 def check_the_memory_of_what_is_loaded(boot: Boot) -> None:

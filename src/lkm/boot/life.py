@@ -64,6 +64,8 @@ class Now(NamedTuple):
     init_usecs: Optional[int] = None
     init_at: Optional[float] = None
     told_by: str = ""
+    running: bool = True
+    """False for another kernel than the running one: then nothing else is known."""
 
 
 class Life(NamedTuple):
@@ -259,6 +261,8 @@ def _exit_lines(init: Optional[Entry], leave: Optional[Entry], memory: tuple[Mem
 
 def transitions_of(now: Now, *, has_init: bool, has_exit: bool) -> tuple[Transition, ...]:
     """What can follow the state that it is in."""
+    if not now.running:
+        return ()
     if not now.state:
         return (Transition("unformed, then coming", "init_module(2), finit_module(2)"),)
     if now.state == "coming":

@@ -10,9 +10,9 @@ from lkm.boot.builtin import Builtin, read_builtins
 from lkm.boot.initcall import Initcall
 from lkm.boot.life import Life, Now, Step, life_of_file
 from lkm.boot.messages import Message, parse_events
-from lkm.boot.source import read_initcalls
+from lkm.boot.source import is_running, read_initcalls
 from lkm.boot.timeline import Run, make_timeline
-from lkm.boot.where import read_aliases
+from lkm.boot.where import check_name, read_aliases
 from lkm.errors import LkmError
 from lkm.formats.module import parse_module
 from lkm.names import ModuleName, module_name
@@ -30,10 +30,13 @@ FILE_LIMIT = 1 << 28
 def read_life(root: Root, name: str) -> Life:
     """The life of the module `name`, or of the file `name` (a path, or ending in .ko…).
 
-    LkmError for a name that this kernel knows in no way, ParseError for a file that is no module.
+    State, parameters' values and messages are those of the running kernel: none where `root.release` is another.
+    UsageError for what can be no name, LkmError for a name that this kernel knows in no way, ParseError for a
+    file that is no module.
     """
     if "/" in name or ".ko" in name:
         return _loadable(root, name, asked=())
+    check_name(name)
     own = module_name(name)
     tree = Tree(root)
     path = tree.path(own)
@@ -53,7 +56,8 @@ def _loadable(root: Root, path: str, *, asked: tuple[str, ...]) -> Life:
     module = parse_module(data, name=path)
     config = read_config(root)
     everything = not config or config.get("CONFIG_KALLSYMS_ALL") == "y"
-    return life_of_file(module, path, _now(root, module.name), kallsyms_all=everything, asked=asked)
+    now = _now(root, module.name) if is_running(root) else Now(running=False)
+    return life_of_file(module, path, now, kallsyms_all=everything, asked=asked)
 
 
 def _asked(root: Root, tree: Tree, name: ModuleName) -> tuple[str, ...]:
@@ -114,17 +118,21 @@ def _built_in(root: Root, name: ModuleName) -> Life:
     builtin = read_builtins(root).get(name)
     note = ""
     table: tuple[Initcall, ...] = ()
+    running = is_running(root)
     try:
-        table = read_initcalls(root).initcalls
+        table = read_initcalls(root, running=running).initcalls
     except LkmError as error:
         note = str(error)
     calls = tuple(call for call in table if call.module == name)
-    if not calls and builtin is None and not os.path.isdir(root.join(f"/sys/module/{name}")):
+    here = running and os.path.isdir(root.join(f"/sys/module/{name}"))
+    if not calls and builtin is None and not here:
         raise LkmError(f"{name}: not loaded, not on disk, not built in", remedy=f"lkm where {name} says more")
+    shown = root if running else None
+    runs = _runs(root, table) if running else None
     steps = (
         Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(builtin)),
-        Step("its parameters are set", "parse_args in start_kernel", _parameters(root, name, builtin)),
-        Step("its initcalls are called", "do_initcalls, init/main.c", _called(root, calls, table, note)),
+        Step("its parameters are set", "parse_args in start_kernel", _parameters(shown, name, builtin)),
+        Step("its initcalls are called", "do_initcalls, init/main.c", _called(calls, runs, note)),
         Step("its init code is freed", "free_initmem", ("with that of all others, before /init starts",)),
         Step(
             "it stays",
@@ -135,7 +143,7 @@ def _built_in(root: Root, name: ModuleName) -> Life:
             ),
         ),
     )
-    now = Now()
+    now = Now(running=running)
     return Life(name, "built-in", root.release, "", now, None, None, (), (), calls, steps, ())
 
 
@@ -149,9 +157,10 @@ def _linked(builtin: Builtin | None) -> tuple[str, ...]:
     return (*lines, *(f"licence: {text}" for text in licences))
 
 
-def _parameters(root: Root, name: ModuleName, builtin: Builtin | None) -> tuple[str, ...]:
-    shown = list_directory(root.join(f"/sys/module/{name}/parameters"))
-    words = (read_text(root.join("/proc/cmdline")) or "").split()
+def _parameters(root: Root | None, name: ModuleName, builtin: Builtin | None) -> tuple[str, ...]:
+    """Without a `root` only what they are called: the kernel does not run."""
+    shown = list_directory(root.join(f"/sys/module/{name}/parameters")) if root else []
+    words = (read_text(root.join("/proc/cmdline")) or "").split() if root else []
     given = [
         word
         for word in words
@@ -164,23 +173,26 @@ def _parameters(root: Root, name: ModuleName, builtin: Builtin | None) -> tuple[
     lines = [f"on the kernel's command line, as {name}.{names[0]}=…: {', '.join(names)}"]
     lines += [f"given here: {word}" for word in given]
     for each in shown:
-        value = read_text(root.join(f"/sys/module/{name}/parameters/{each}"))
+        value = read_text(root.join(f"/sys/module/{name}/parameters/{each}")) if root else ""
         lines += [f"{each} is {value}"] if value else []
     return tuple(lines)
 
 
-def _called(root: Root, calls: Sequence[Initcall], table: Sequence[Initcall], note: str) -> tuple[str, ...]:
+def _called(calls: Sequence[Initcall], told: Sequence[Run] | None, note: str) -> tuple[str, ...]:
+    """`told` is what messages say, None for a kernel that does not run."""
     if note:
         return (f"which they are is not known: {note}",)
     if not calls:
         return ("it has none: its functions are called by others",)
-    runs = {run.initcall: run for run in _runs(root, table) if run.initcall}
+    runs = {run.initcall: run for run in told or () if run.initcall}
     lines = []
     for call in calls:
         line = f", line {call.line} of its source" if call.line else ""
         sure = "" if call.module_from == "symbol" else "; concluded from its name"
         lines.append(f"{call.function or '?'}: level {call.level_text}, order {call.order}{line}{sure}")
         run = runs.get(call)
+        if run is None and told is None:
+            continue
         if run is None:
             lines.append("  when it ran is not recorded: boot with initcall_debug")
         elif run.result is None:

@@ -15,10 +15,10 @@ from lkm.boot.symbols import BootSymbol, initcalls_of_symbols
 from lkm.errors import LkmError, NeedsRoot
 from lkm.formats.kernel_image import parse_kernel_image
 from lkm.root import Root
-from lkm.system.files import read_bytes
+from lkm.system.files import read_bytes, read_text
 from lkm.system.image_paths import image_paths
 
-__all__ = ["InitcallTable", "read_image_initcalls", "read_initcalls"]
+__all__ = ["InitcallTable", "is_running", "read_image_initcalls", "read_initcalls"]
 
 IMAGE_LIMIT = 1 << 28
 _BANNER = re.compile(rb"Linux version (\d\S*) \(")
@@ -32,6 +32,11 @@ class InitcallTable(NamedTuple):
     source: str
     initcalls: tuple[Initcall, ...]
     note: str = ""
+
+
+def is_running(root: Root) -> bool:
+    """Whether `root.release` is the kernel that /proc and /sys below `root` are of; true where there is no /proc."""
+    return read_text(root.join("/proc/sys/kernel/osrelease")) in (None, root.release)
 
 
 def read_initcalls(root: Root, *, running: bool = True) -> InitcallTable:

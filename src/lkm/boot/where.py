@@ -9,8 +9,8 @@ from typing import NamedTuple, Optional
 
 from lkm.boot.builtin import read_builtins
 from lkm.boot.initcall import Initcall
-from lkm.boot.source import read_initcalls
-from lkm.errors import LkmError
+from lkm.boot.source import is_running, read_initcalls
+from lkm.errors import LkmError, UsageError
 from lkm.formats.modprobe_conf import Directive
 from lkm.names import ModuleName, module_name, module_name_from_path
 from lkm.root import Root
@@ -18,9 +18,10 @@ from lkm.system.files import list_directory, read_bytes, read_number, read_text
 from lkm.tree.match import FROM_NAME
 from lkm.tree.tree import Tree
 
-__all__ = ["Line", "Presence", "Where", "read_aliases", "read_where"]
+__all__ = ["Line", "Presence", "Where", "check_name", "read_aliases", "read_where"]
 
 NEAREST = 5
+BUILTIN = "modules.builtin"
 
 
 class Line(NamedTuple):
@@ -35,8 +36,11 @@ class Presence(NamedTuple):
 
     `alias` and `source` are how the name led to it: by its own name, alias and source are "". `state` is that
     of /sys/module (`live`, `coming`, `going`), "" if it is not loaded. `builtin_by` says who has it as built in:
-    files, or `initcalls`. `blacklisted` holds for its aliases only, `forbidden` for every way of modprobe's,
-    `kernel_blacklist` (`module_blacklist=` on the command line) for every load.
+    files, or `initcalls`; nobody where modules.dep has it and modules.builtin has not: then `initcalls`, and what
+    /sys has, are of other built-in code whose KBUILD_MODNAME is the same, as of arch/x86/kernel/kvm.c and the
+    module kvm. `state`, `refcnt` and `kernel_blacklist` are those of the running kernel. `blacklisted` holds for
+    its aliases only, `forbidden` for every way of modprobe's, `kernel_blacklist` (`module_blacklist=` on the
+    command line) for every load.
     """
 
     module: ModuleName
@@ -79,10 +83,17 @@ class Where(NamedTuple):
 
 
 def read_where(root: Root, name: str) -> Where:
-    """What `name`, a module, an alias or a file's path, is for the kernel `root.release`."""
+    """What `name`, a module, an alias or a file's path, is for the kernel `root.release`.
+
+    UsageError for what can be no name, LkmError for a kernel that does not run and has no tree.
+    """
     asked = module_name_from_path(name) if "/" in name or name.endswith(".ko") else name
+    check_name(asked)
+    running = is_running(root)
+    if not running and not os.path.isdir(root.modules_dir):
+        raise LkmError(f"{root.release} does not run, and has no tree {root.modules_dir}")
     tree = Tree(root)
-    calls, note = _initcalls(root)
+    calls, note = _initcalls(root, running=running)
     if not Tree.is_name(asked):  # a bracket without its partner is in no name
         return Where(asked, root.release, (Presence(module_name(asked)),), note=note)
     matches = tree.lookup(asked)
@@ -92,9 +103,12 @@ def read_where(root: Root, name: str) -> Where:
         known = [(own, "", "")]
     builtins = _builtins(root)
     presences = tuple(
-        _presence(root, tree, module, alias, "" if source == FROM_NAME or module == own else source)._replace(
-            builtin_by=_builtin_by(root, module, builtins, calls),
-            initcalls=tuple(call for call in calls if call.module == module),
+        _presence(
+            _on_disk(root, tree, module, alias, "" if source == FROM_NAME or module == own else source),
+            root,
+            builtins,
+            calls,
+            running=running,
         )
         for module, alias, source in known
     )
@@ -104,8 +118,13 @@ def read_where(root: Root, name: str) -> Where:
     return found
 
 
-def _initcalls(root: Root) -> tuple[tuple[Initcall, ...], str]:
-    running = read_text(root.join("/proc/sys/kernel/osrelease")) in (None, root.release)
+def check_name(name: str) -> None:
+    """UsageError for what names nothing, and below /sys/module is a folder all the same."""
+    if module_name(name) in ("", ".", ".."):
+        raise UsageError(f"{name!r} is no name of a module")
+
+
+def _initcalls(root: Root, *, running: bool) -> tuple[tuple[Initcall, ...], str]:
     try:
         return read_initcalls(root, running=running).initcalls, ""
     except LkmError as error:
@@ -115,27 +134,39 @@ def _initcalls(root: Root) -> tuple[tuple[Initcall, ...], str]:
 def _builtins(root: Root) -> dict[str, str]:
     """Each built-in module with the file that has it."""
     return {
-        name: "modules.builtin" if builtin.path else "modules.builtin.modinfo"
+        name: BUILTIN if builtin.path else "modules.builtin.modinfo"
         for name, builtin in read_builtins(root).items()
     }
 
 
-def _builtin_by(
-    root: Root, module: ModuleName, builtins: dict[str, str], calls: tuple[Initcall, ...]
-) -> tuple[str, ...]:
-    found = [builtins[module]] if module in builtins else []
-    if any(call.module == module for call in calls):
-        found.append("initcalls")
-    folder = root.join(f"/sys/module/{module}")
-    if os.path.isdir(folder) and not os.path.exists(f"{folder}/initstate"):
-        found.append(
-            f"/sys/module/{module}"
-        )  # param_sysfs_builtin: built-in code with parameters or a version
-    return tuple(found)
-
-
-def _presence(root: Root, tree: Tree, module: ModuleName, alias: str, source: str) -> Presence:
+def _presence(
+    presence: Presence,
+    root: Root,
+    builtins: dict[str, str],
+    calls: tuple[Initcall, ...],
+    *,
+    running: bool,
+) -> Presence:
+    """What stands on the disk, with what the kernel has: its initcalls, and if it runs its state."""
+    module = presence.module
+    own = tuple(call for call in calls if call.module == module)
+    presence = presence._replace(initcalls=own)
     base = root.join(f"/sys/module/{module}")
+    state = (read_text(f"{base}/initstate") or "") if running else ""
+    if running:
+        refcnt, listed = read_number(f"{base}/refcnt"), module in _kernel_blacklist(root)
+        presence = presence._replace(state=state, refcnt=refcnt, kernel_blacklist=listed)
+    if presence.path and builtins.get(module) != BUILTIN:
+        return presence
+    by = [builtins[module]] if module in builtins else []
+    if own:
+        by.append("initcalls")
+    if running and not state and os.path.isdir(base):  # param_sysfs_builtin: it has parameters or a version
+        by.append(f"/sys/module/{module}")
+    return presence._replace(builtin_by=tuple(by))
+
+
+def _on_disk(root: Root, tree: Tree, module: ModuleName, alias: str, source: str) -> Presence:
     path = tree.path(module) or ""
     here = os.path.exists(path) if path else False
     install = tree.install_command(module)
@@ -143,15 +174,12 @@ def _presence(root: Root, tree: Tree, module: ModuleName, alias: str, source: st
         module=module,
         alias=alias,
         source=source,
-        state=read_text(f"{base}/initstate") or "",
-        refcnt=read_number(f"{base}/refcnt"),
         path=path,
         missing=bool(path) and not here,
         aliases=read_aliases(root, module),
         blacklisted=_line(tree.blacklisted(module)),
         forbidden=_line(tree.forbidden(module)),
         install=_line(install),
-        kernel_blacklist=module in _kernel_blacklist(root),
         other_releases=() if path else _other_releases(root, module),
     )
 

@@ -72,6 +72,8 @@ def _state(found: Life) -> list[str]:
     if found.kind == "built-in":
         return []
     now = found.now
+    if not now.running:
+        return ["now: that kernel does not run: it has no state"]
     lines = [f"now: {now.state or 'not loaded'}" + ("" if now.refcnt is None else f", refcnt {now.refcnt}")]
     for each in found.transitions:
         against = f"; not now: {each.obstacle}" if each.obstacle else ""

@@ -13,18 +13,24 @@ from lkm.cli.render import table
 from lkm.errors import LkmError
 from lkm.names import ModuleName
 from lkm.root import Root
+from lkm.tree.tree import Tree
 
 __all__ = ["BuiltinRow", "builtin_as_json", "read_builtin_rows", "render_builtin"]
 
+NAMESAKE = "(other code than the loadable module of this name)"
 HEADER = ("Built in", "Initcalls", "Parameters", "Licence", "Description")
 
 
 class BuiltinRow(NamedTuple):
-    """One part of the kernel: what its tree says of it, None if nothing, and its initcalls."""
+    """One part of the kernel: what its tree says of it, None if nothing, and its initcalls.
+
+    `namesake`: a module on the disk has the name, and this is other code (arch/x86/kernel/kvm.c beside kvm.ko).
+    """
 
     name: str
     builtin: Optional[Builtin]
     initcalls: tuple[Initcall, ...]
+    namesake: bool = False
 
 
 def read_builtin_rows(root: Root) -> tuple[list[BuiltinRow], str]:
@@ -40,10 +46,12 @@ def read_builtin_rows(root: Root) -> tuple[list[BuiltinRow], str]:
     for call in calls:
         if call.module:
             grouped.setdefault(call.module, []).append(call)
-    rows = [
-        BuiltinRow(name, builtins.get(ModuleName(name)), tuple(group))
-        for name, group in sorted(grouped.items())
-    ]
+    loadable = set(Tree(root).names())
+    rows = []
+    for name, group in sorted(grouped.items()):
+        builtin = builtins.get(ModuleName(name))
+        namesake = name in loadable and not (builtin and builtin.path)
+        rows.append(BuiltinRow(name, builtin, tuple(group), namesake))
     return rows, note
 
 
@@ -54,6 +62,7 @@ def builtin_as_json(rows: Sequence[BuiltinRow]) -> list[dict[str, Any]]:
     return [
         {
             "name": row.name,
+            "namesake": row.namesake,
             "path": row.builtin.path if row.builtin else "",
             "license": _first(row.builtin, "license"),
             "description": _first(row.builtin, "description"),
@@ -72,7 +81,7 @@ def render_builtin(rows: Sequence[BuiltinRow]) -> list[str]:
             _short(row.initcalls),
             str(len(row.builtin.parameters)) if row.builtin else "0",
             _first(row.builtin, "license") or "-",
-            _first(row.builtin, "description"),
+            NAMESAKE if row.namesake else _first(row.builtin, "description"),
         )
         for row in rows
     ]

@@ -87,7 +87,7 @@ def answer_of(presence: Presence, release: str) -> str:
     if presence.install:
         return "no module: a command of the configuration"
     if presence.other_releases:
-        return f"not of {release}, which runs: of {', '.join(presence.other_releases)}"
+        return f"not of {release}: of {', '.join(presence.other_releases)}"
     return f"unknown to {release}: not loaded, not on disk, not built in, no alias"
 
 
@@ -100,9 +100,10 @@ def _grounds(name: str, presence: Presence) -> list[str]:
         lines.append(f"file: {presence.path}{' (missing: run depmod)' if presence.missing else ''}")
     if presence.builtin_by:
         lines.append(f"built in by: {', '.join(presence.builtin_by)}")
+    of = "initcall" if presence.builtin_by else "initcall of other built-in code of this name"
     for call in presence.initcalls:
         sure = "" if call.module_from == "symbol" else " (concluded from its name)"
-        lines.append(f"initcall: {call.function or '?'}, level {call.level_text}, order {call.order}{sure}")
+        lines.append(f"{of}: {call.function or '?'}, level {call.level_text}, order {call.order}{sure}")
     if presence.path and presence.aliases:
         more = f" and {len(presence.aliases) - 1} more" if len(presence.aliases) > 1 else ""
         lines.append(f"loaded by itself for: {presence.aliases[0]}{more}")

@@ -217,3 +217,22 @@ def test_life_as_text_and_json(root: Root, capsys: pytest.CaptureFixture[str]) -
     assert run(["life", "--root", root.path, "ext4"]) == 0
     assert capsys.readouterr().out.startswith(f"ext4: built-in, for {RELEASE}")
     assert run(["life", "--root", root.path, "nobody"]) == 1
+
+
+def test_of_another_kernel_nothing_is_said_by_the_running_one(
+    root: Root, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = (Path(root.path, "lib/modules", name) for name in (RELEASE, "6.1.0-other"))
+    old.rename(new)
+    boot = Path(root.path, "proc/sys/kernel/osrelease")
+    assert boot.read_text(encoding="utf-8") == RELEASE
+    other = root._replace(release="6.1.0-other")
+    demo, ext4 = read_life(other, "demo"), read_life(other, "ext4")
+    assert (demo.now, demo.transitions) == (Now(running=False), ())
+    parameters = lines_of(ext4, "its parameters are set")
+    assert "as ext4.mb=" in parameters
+    assert "given here" not in parameters
+    assert "mb is 7" not in parameters
+    assert ext4.initcalls == ()
+    assert run(["life", "--root", root.path, "--kernel", "6.1.0-other", "demo"]) == 0
+    assert "now: that kernel does not run: it has no state" in capsys.readouterr().out

@@ -155,7 +155,7 @@ ANSWERS = {
     "nouveau": (0, "nouveau: on disk, not loaded, and its load is forbidden"),
     "gone": (0, "gone: not loaded; modules.dep of 6.1.0-test has a file that is not there"),
     "trap": (0, "trap: no module: a command of the configuration"),
-    "newcomer": (1, "newcomer: not of 6.1.0-test, which runs: of 6.1.0-newer"),
+    "newcomer": (1, "newcomer: not of 6.1.0-test: of 6.1.0-newer"),
     "nothing": (1, "nothing: unknown to 6.1.0-test"),
 }
 
@@ -192,3 +192,49 @@ def list_as_json(root: Root, capsys: pytest.CaptureFixture[str]) -> dict[str, ob
     assert run(["list", "--root", root.path, "--json"]) == 0
     found: dict[str, object] = json.loads(capsys.readouterr().out)
     return found
+
+
+@pytest.fixture
+def namesake(root: Root) -> Root:
+    """kvm is a module on the disk, and built-in code (arch/x86/kernel/kvm.c) has its KBUILD_MODNAME."""
+    tree = Path(root.path, "lib/modules", RELEASE)
+    put(tree, "kernel/kvm.ko", "")
+    with (tree / "modules.dep").open("a", encoding="utf-8") as stream:
+        stream.write("kernel/kvm.ko:\n")
+    with Path(root.path, "proc/kallsyms").open("a", encoding="utf-8") as stream:
+        stream.write("000000000000002c d __initcall__kmod_kvm__1_2_kvm_alloc_cpumask3\n")
+    return root
+
+
+def test_built_in_code_may_have_a_loadable_modules_name(
+    namesake: Root, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kvm = presence_of(namesake, "kvm")
+    assert (kvm.builtin_by, len(kvm.initcalls)) == ((), 1)
+    assert run(["where", "--root", namesake.path, "kvm"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("kvm: on disk, not loaded")
+    assert "initcall of other built-in code of this name: kvm_alloc_cpumask" in text
+    assert run(["list", "--root", namesake.path, "--builtin"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kvm ")]
+    assert "other code than the loadable module" in line
+
+
+@pytest.mark.parametrize("command", ["where", "life"])
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_folder_is_no_name(command: str, name: str, root: Root) -> None:
+    assert run([command, "--root", root.path, name]) == 2
+
+
+def test_of_another_kernel_nothing_is_said_by_the_running_one(root: Root) -> None:
+    put(Path(root.path), "lib/modules/6.1.0-newer/modules.dep", "kernel/loop.ko:\nkernel/nouveau.ko:\n")
+    other = root._replace(release="6.1.0-newer")
+    loop = presence_of(other, "loop")
+    assert (loop.state, loop.refcnt, loop.builtin_by) == ("", None, ())
+    assert not presence_of(other, "kernel").known
+    assert not presence_of(other, "nouveau").kernel_blacklist
+
+
+def test_a_kernel_without_a_tree_is_an_error(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["where", "--root", root.path, "--kernel", "6.1.0-typo", "loop"]) == 1
+    assert "6.1.0-typo does not run, and has no tree" in capsys.readouterr().err
