@@ -41,6 +41,7 @@ class DepmodConf:
         return self.searches, self.overrides, self.externals, self.excludes
 
 
+_NEWLINE, _BACKSLASH = b"\n\\"
 _NOT_DONE = {b"include", b"make_map_files"}
 
 
@@ -89,20 +90,20 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
 
     A backslash before anything else than a newline is dropped, and what follows it is kept.
     """
-    number, line, escaped = 1, b"", False
-    for at in range(len(data)):
-        char = data[at : at + 1]
-        if char == b"\n":
+    number, line, escaped = 1, bytearray(), False
+    for char in data:
+        if char == _NEWLINE:
             if not escaped:
-                yield number, line
-                line = b""
+                yield number, bytes(line)
+                line.clear()
             number, escaped = number + 1, False
-        elif char == b"\\" and not escaped:
+        elif char == _BACKSLASH and not escaped:
             escaped = True
         else:
-            line, escaped = line + char, False
+            line.append(char)
+            escaped = False
     if line:
-        yield number, line
+        yield number, bytes(line)
 
 
 def _text(word: bytes) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -79,3 +80,21 @@ def test_ranges_weigh_about_the_same() -> None:
     assert split_by_weight([1] * 10, 2) == [(0, 5), (5, 10)]
     assert split_by_weight([9, 1, 1, 1, 1, 1, 1, 1, 1, 1], 2) == [(0, 1), (1, 10)]
     assert split_by_weight([1, 1, 98], 2) == [(0, 3)]
+
+
+def test_children_that_the_kernel_reaps_have_done_their_work() -> None:
+    """A program may be started with SIGCHLD ignored: wait(2) then tells nothing of how they ended."""
+    here = os.getpid()
+
+    def work(part: int) -> bytes:
+        if part == 3 and os.getpid() != here:
+            os.kill(os.getpid(), 9)
+        return b"%d" % os.getpid()
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        results = [int(result) for result in run_forked(work, [1, 2, 3])]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert results[0] == results[2] == here
+    assert results[1] != here

@@ -18,6 +18,7 @@ import pytest
 from lkm.cli.kmod.main import run
 from lkm.tree.depmod import collect
 from lkm.tree.depmod.cache import default_cache, is_racy
+from lkm.tree.depmod.state import State
 from tests.depmod import RELEASE, make_tree, module_bytes, read_files
 
 SYMBOLS = [f"symbol_{number}" for number in range(12)]
@@ -424,3 +425,29 @@ def test_any_changes_give_the_files_of_a_run_that_knows_nothing(
                 path.unlink()
             else:
                 path.write_bytes(some_module(chance, name))
+
+
+def test_aliases_that_nest_deeper_than_the_stack(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each is the beginning of the next: a level of the index a letter."""
+    info = [("alias", "n" * length) for length in range(1, 1500)]
+    directory = make_tree(tree, {"kernel/c.ko": module_bytes("c", info=info)})
+    settle()
+    assert done(tree, capfd)[0] == 1
+    make_tree(tree, {"kernel/c.ko": module_bytes("c", info=[*info, ("alias", "n" * 1500)])})
+    settle()
+    assert done(tree, capfd)[0] == 1
+    assert f"alias {'n' * 1500} c\n" in (directory / "modules.alias").read_text()
+    assert_as_made_anew(tree)
+
+
+def test_an_index_that_is_not_sound_is_made_anew(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It was so when the run before left it: a disk that lies."""
+    directory = make_tree(tree, {"kernel/c.ko": module_bytes("c", info=[("alias", "new")])})
+    with (directory / "modules.alias.bin").open("r+b") as file:
+        status = os.fstat(file.fileno())
+        file.write(b"x" * 3 + b"\xff" * (status.st_size - 3))
+    settle()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(State, "compare", lambda *_: True)
+        assert done(tree, capfd)[0] == 1
+    assert_as_made_anew(tree)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from lkm.cli.kmod import log
 from lkm.cli.kmod.common import print_version
@@ -33,7 +32,7 @@ Makes modules.dep and the other files by which modprobe finds modules: of all in
 of VERSION (default: `uname -r`), or of each FILE alone, which is an absolute path.
 What:
 	-a, --all            all modules; so it is without FILE
-	-A, --quick          nothing if no module is newer than modules.dep
+	-A, --quick          nothing if nothing has changed since the last time
 	-n, --dry-run, --show
 	                     write the files to standard output, one after the other
 Where:
@@ -47,15 +46,16 @@ Checks:
 	-F, --filesyms=FILE  what the kernel exports: its System.map
 	-P, --symbol-prefix=CHARACTER
 	                     which the architecture puts before each symbol
-	-w, --warn           tell symbols and aliases that two modules have
+	-w, --warn           tell aliases that a module has twice
+Other:
+	-v, --verbose        name each module and what it needs
+	-V, --version        print the version
+	-h, --help           print this help
 Own:
 	    --cache=DIR      keep what was read in DIR
 	    --no-cache       keep nothing, and use nothing that was kept
 	    --jobs=N         read with N processes (default: a processor each)
 	    --json           tell what was done, schema lkm.depmod/1
-	-v, --verbose        name each module and what it needs
-	-V, --version        print the version
-	-h, --help           print this help
 """
 
 
@@ -70,7 +70,7 @@ def run(argv: list[str]) -> int:
 
     gc.disable()  # a tenth of the time: there are no cycles to find, and the process ends
     try:
-        done = run_depmod(request, _report, _write)
+        done = run_depmod(request, _report, log.write_bytes)
     except DepmodError as error:
         return log.fatal(error.message) if error.message else 1
     if request.json:
@@ -83,10 +83,6 @@ def run(argv: list[str]) -> int:
 def _report(level: str, text: str) -> None:
     say = {"ERROR": log.error, "NOTICE": log.note, "WARNING": log.warning, "INFO": log.info}
     say[level](text)
-
-
-def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
 
 
 def _read_arguments(argv: list[str]) -> DepmodRequest | int:

@@ -104,7 +104,12 @@ class Job:
         os.environ["MODPROBE_MODULE"] = candidate.name
         # Python ignores them, and what it starts would inherit that: `yes | head` would complain.
         before = [
-            (number, signal.signal(number, signal.SIG_DFL)) for number in (signal.SIGPIPE, signal.SIGXFSZ)
+            (number, signal.signal(number, signal.SIG_DFL))
+            for number in (
+                signal.SIGPIPE,
+                signal.SIGXFSZ,
+                signal.SIGCHLD,
+            )  # without the last no exit code is told
         ]
         try:
             return os.system(command) >> 8 & 0xFF

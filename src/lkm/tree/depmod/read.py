@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
 
 from lkm.system.forked import Helper
@@ -36,18 +37,29 @@ if TYPE_CHECKING:
 
 def with_module(path: bytes, parse: Callable[[Read, int], _Result]) -> _Result:
     """What `parse(read, size)` makes of a module file, uncompressed. Raises `BadModule` and OSError."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would be waited for
     try:
-        size = os.fstat(file).st_size
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise BadModule(errno.EINVAL, "it is no plain file")
+        size = status.st_size
         if size < _MAGIC:
             raise BadModule(errno.EINVAL, "it is empty" if size == 0 else f"it has {size} bytes only")
         if os.pread(file, 4, 0) == b"\x7fELF":
-            return parse(lambda offset, count: os.pread(file, count, offset), size)
-        plain = _decompress(os.pread(file, size, 0))
+            return parse(lambda offset, count: _read_whole(file, offset, count, size), size)
+        plain = _decompress(_read_whole(file, 0, size, size))
     finally:
         os.close(file)
     view = memoryview(plain)
     return parse(lambda offset, count: bytes(view[offset : offset + count]), len(plain))
+
+
+def _read_whole(file: int, offset: int, count: int, size: int) -> bytes:
+    """What a file of `size` bytes has there. OSError if somebody has made it shorter."""
+    data = os.pread(file, count, offset)
+    if len(data) < min(count, size - offset):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return data
 
 
 def read_module(path: bytes) -> Outcome:

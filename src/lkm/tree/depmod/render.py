@@ -92,8 +92,8 @@ class _Index:
                 continue
             values = several.setdefault(key, [_unpack(entries[key])])
             if self.warn and any(name == other for _, other in values):
-                text = key.decode("utf-8", "surrogateescape")
-                self.report("WARNING", f"duplicate module alias:\n{text} {name.decode()}")
+                text = _text(key)
+                self.report("WARNING", f"duplicate module alias:\n{text} {_text(name)}")
             values.append((number, name))
 
     def render(self) -> bytes:
@@ -112,10 +112,14 @@ def normal_aliases(items: bytes, report: Report) -> list[bytes]:
     for key in keys:
         normal = _outside_brackets(key) if b"[" in key or b"]" in key else key.replace(b"-", b"_")
         if normal is None:
-            report("WARNING", f"Unmatched bracket in {key.decode('utf-8', 'surrogateescape')}")
+            report("WARNING", f"Unmatched bracket in {_text(key)}")
         else:
             found.append(normal[:KEY_MAX])
     return found
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _unpack(value: bytes) -> tuple[int, bytes]:
@@ -166,7 +170,7 @@ def builtin_index(data: bytes, report: Report) -> bytes:
     entries: dict[bytes, list[tuple[int, bytes]]] = {}
     for line in data.splitlines():
         if not line[:1].isalpha():
-            report("ERROR", f"Invalid modules.builtin line: {line.decode('utf-8', 'surrogateescape')}")
+            report("ERROR", f"Invalid modules.builtin line: {_text(line)}")
             continue
         name = line.rpartition(b"/")[2].partition(b".")[0].replace(b"-", b"_")
         entries.setdefault(name, []).append((0, b""))
@@ -183,7 +187,7 @@ def builtin_alias_index(data: bytes, report: Report) -> bytes:
             continue
         normal = _outside_brackets(alias)
         if normal is None:
-            report("WARNING", f"Unmatched bracket in {alias.decode('utf-8', 'surrogateescape')}")
+            report("WARNING", f"Unmatched bracket in {_text(alias)}")
         else:
             entries.setdefault(normal[:KEY_MAX], []).append((0, name))
     return _index({alias: pack_values(values) for alias, values in entries.items()})
@@ -201,7 +205,7 @@ def devname_text(names: Sequence[bytes], aliases: Sequence[bytes], report: Repor
         elif name is not None:
             report(
                 "ERROR",
-                f"Module '{names[number].decode()}' has devname ({name.decode('utf-8', 'surrogateescape')}) but "
+                f"Module '{_text(names[number])}' has devname ({_text(name)}) but "
                 "lacks major and minor information. Ignoring.",
             )
     return b"".join([b"# Device nodes to trigger on-demand module loading.\n", *lines]) if lines else b""

@@ -26,6 +26,7 @@ KERNEL = 0
 """In place of a module, which counts from 1 here: the name is the kernel's own."""
 
 _MAX_CYCLES = 1000  # that are told; a dense graph has exponentially many
+_MAX_STEPS = 5_000_000  # of looking for them, each about 0.1 us: there may be many ways that are none
 
 
 def owners_of(exports: Sequence[bytes], prefix: bytes, kernel: dict[bytes, int]) -> dict[bytes, int]:
@@ -116,18 +117,20 @@ def find_cycles(
 ) -> int:
     """Tell `report` each loop, as kmod finds them; returns how many modules are in loops.
 
-    A loop begins and ends with the same module. A module that is in several loops is told with each.
+    A loop begins and ends with the same module. A module that is in several loops is told with each. Where there
+    are too many ways, one loop of each module is told that is in none so far, a shortest.
     """
     done = set(ordered)
     roots = [number for number in range(len(used)) if number not in done]
     inside: set[int] = set()
-    told = 0
+    told = steps = 0
     while roots:
         root = roots.pop(0)
         looping = _reaching(root, used, done)
         stack: list[tuple[int, tuple[int, ...]]] = [(root, ())]
-        while stack and told < _MAX_CYCLES:
+        while stack and told < _MAX_CYCLES and steps < _MAX_STEPS:
             number, path = stack.pop()
+            steps += (len(path) + 1) * (len(used[number]) + 1)
             if path and number == root:
                 told += 1
                 report([*path, root])
@@ -143,7 +146,30 @@ def find_cycles(
                 for other in used[number]
                 if not used[other] or (other in looping and other not in longer[1:])
             ]
+        if stack and root not in inside:
+            shortest = _shortest_loop(root, used, looping)
+            if shortest and told < _MAX_CYCLES:
+                told += 1
+                report([*shortest, root])
+            inside.update(shortest)
     return len(inside)
+
+
+def _shortest_loop(root: int, used: Sequence[Sequence[int]], looping: set[int]) -> list[int]:
+    """The modules on a shortest way from `root` to itself, `root` first; none if there is no way."""
+    before: dict[int, int] = {}
+    todo = [root]
+    for number in todo:
+        for other in used[number]:
+            if other == root:
+                path = [number]
+                while path[-1] != root:
+                    path.append(before[path[-1]])
+                return path[::-1]
+            if other in looping and other not in before:
+                before[other] = number
+                todo.append(other)
+    return []
 
 
 def _without(ring: list[int], number: int) -> list[int]:

@@ -74,35 +74,45 @@ class _Search:
 
     def walk(self, directory: bytes) -> None:
         """All modules in `directory` and below. OSError if it cannot be opened."""
-        skipped = self.skipped
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                name = entry.name
-                if name in skipped:
-                    continue
-                try:
-                    if entry.is_dir(follow_symlinks=False):
-                        self.walk(entry.path)
-                    elif not entry.is_file(follow_symlinks=False):
-                        self._other(entry)
-                    elif name.endswith(EXTENSIONS) and name not in EXTENSIONS:
-                        self._add(name, entry.path, os.stat(entry.path))
-                except OSError as error:
-                    self.report("ERROR", f"could not read {os.fsdecode(entry.path)}: {error.strerror}")
+        open_ones = [iter(_entries(directory))]  # neither Python's stack nor a descriptor a level
+        while open_ones:
+            for entry in open_ones[-1]:
+                below = self._take(entry)
+                if below is not None:
+                    open_ones.append(iter(below))
+                    break
+            else:
+                open_ones.pop()
 
-    def _other(self, entry: os.DirEntry[bytes]) -> None:
+    def _take(self, entry: os.DirEntry[bytes]) -> list[os.DirEntry[bytes]] | None:
+        """Add it if it is a module; if it is a directory, what is in it."""
+        name = entry.name
+        if name in self.skipped:
+            return None
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                return _entries(entry.path)
+            if not entry.is_file(follow_symlinks=False):
+                return self._other(entry)
+            if name.endswith(EXTENSIONS) and name not in EXTENSIONS:
+                self._add(name, entry.path, os.stat(entry.path))
+        except OSError as error:
+            self.report("ERROR", f"could not read {os.fsdecode(entry.path)}: {error.strerror}")
+        return None
+
+    def _other(self, entry: os.DirEntry[bytes]) -> list[os.DirEntry[bytes]] | None:
         """A symbolic link, or what no module can be."""
         status = os.stat(entry.path)
         path = os.fsdecode(entry.path)
         if stat.S_ISDIR(status.st_mode):
-            if self._contains_itself(entry.path, status):
-                self.report("ERROR", f"{path}: leads to a directory that it is in; skipped")
-            else:
-                self.walk(entry.path)
+            if not self._contains_itself(entry.path, status):
+                return _entries(entry.path)
+            self.report("ERROR", f"{path}: leads to a directory that it is in; skipped")
         elif not stat.S_ISREG(status.st_mode):
             self.report("ERROR", f"unsupported file type {path}: {stat.S_IFMT(status.st_mode):o}")
         elif entry.name.endswith(EXTENSIONS) and entry.name not in EXTENSIONS:
             self._add(entry.name, entry.path, status)
+        return None
 
     @staticmethod
     def _contains_itself(path: bytes, status: os.stat_result) -> bool:
@@ -147,6 +157,12 @@ class _Search:
 
     def _below(self, path: bytes) -> bytes:
         return path[len(self.top) + 1 :] if path.startswith(self.top) else b""
+
+
+def _entries(directory: bytes) -> list[os.DirEntry[bytes]]:
+    """What is in it, in its order."""
+    with os.scandir(directory) as entries:
+        return list(entries)
 
 
 def _stem(path: bytes) -> bytes:

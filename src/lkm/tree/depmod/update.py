@@ -8,6 +8,7 @@ changes, and after additions behind the last one. Otherwise all files are made a
 from __future__ import annotations
 
 import os
+import struct
 
 from lkm.formats.index_patch import patch_index, values_of
 from lkm.formats.index_writer import pack_values
@@ -61,6 +62,13 @@ def update_files(
                     word, heading, modules.names, modules.column(column)
                 )
     except OSError:  # a file that was there a moment ago
+        return None
+    except (
+        RecursionError,
+        ValueError,
+        LookupError,
+        struct.error,
+    ):  # an index that nests too deep, or is not sound
         return None
     made = {name: content for name, content in contents.items() if content is not None}
     return made if len(made) == len(contents) else None
