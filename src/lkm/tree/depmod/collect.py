@@ -157,7 +157,14 @@ class Collection:
 
 def _is_read_only(path: bytes) -> bool:
     """Whether it is on an image, as which another one could come with the same numbers and times."""
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)  # as preloaded libraries have it
+    except OSError:
+        return True
+    try:
+        return bool(os.statvfs(file).f_flag & os.ST_RDONLY)
+    finally:
+        os.close(file)
 
 
 def _new_exports(before: list[tuple[bytes, Outcome]], now: list[Outcome]) -> list[bytes]:
