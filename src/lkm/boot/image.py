@@ -15,7 +15,7 @@ from lkm.boot.symbols import BootSymbol, initcalls_of_symbols, number
 from lkm.boot.tables import find_pointers, find_runs
 from lkm.errors import LkmError
 from lkm.formats.image_kallsyms import ImageSymbol, find_symbols
-from lkm.formats.kernel_image import KernelImage
+from lkm.formats.kernel_image import KernelImage, KernelImageError
 
 __all__ = ["initcalls_of_image", "initcalls_of_tables"]
 
@@ -92,9 +92,20 @@ def _with_function(call: Initcall, image: KernelImage, functions: Mapping[int, s
     if place is None or call.entry is None:
         return call
     if call.level not in {Level.EARLY_SECURITY, Level.SECURITY}:
-        return call._replace(address=call.entry + struct.unpack_from("<i", image.data, place)[0])
-    for (word,) in struct.iter_unpack("<Q", image.data[place : place + _LSM_INFO]):
+        (distance,) = struct.unpack("<i", _entry(image, place, 4, call))
+        return call._replace(address=call.entry + distance)
+    for (word,) in struct.iter_unpack("<Q", _entry(image, place, _LSM_INFO, call)):
         name = functions.get(word - shift)
         if word and name:  # the first function of the structure is its init, in every release
             return call._replace(function=name, address=word - shift)
     return call
+
+
+def _entry(image: KernelImage, place: int, size: int, call: Initcall) -> bytes:
+    """What stands in the table for `call`."""
+    entry = image.data[place : place + size]
+    if len(entry) < size:
+        raise KernelImageError(
+            f"{image.name}: it ends within the initcall {call.function}", remedy="is the file truncated?"
+        )
+    return entry

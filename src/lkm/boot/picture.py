@@ -7,6 +7,7 @@ so that one sees what the boot waited for; under a call, the probes that it wait
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -21,6 +22,8 @@ MARGIN = 20
 ROW = 18
 TOP = 96
 """Where the rows begin: below the title, the bands and the axis."""
+MOST_TICKS = 16
+"""On the axis; `_step` has about ten of them."""
 
 _COLOURS = (
     "#8dd3c7", "#bebada", "#fb8072", "#80b1d3", "#fdb462", "#b3de69", "#fccde5", "#bc80bd", "#9ecae1", "#ffed6f",
@@ -135,13 +138,14 @@ def _bands(top: ElementTree.Element, timeline: Timeline, scale: _Scale) -> None:
 
 def _axis(top: ElementTree.Element, scale: _Scale, height: int) -> None:
     step = _step(scale.end - scale.start)
-    tick = int(scale.start / step) * step
-    while tick <= scale.end:
-        if tick >= scale.start:
-            x = scale.x(tick)
-            _add(top, "line", x1=x, x2=x, y1=58, y2=height - MARGIN, stroke="#dddddd")
-            _text(top, x + 2, 72, f"{tick:.3f}".rstrip("0").rstrip(".") + " s", _SMALL)
-        tick += step
+    first = math.ceil(scale.start / step)
+    for number in range(first, first + MOST_TICKS):
+        tick = number * step
+        if tick > scale.end:
+            break
+        x = scale.x(tick)
+        _add(top, "line", x1=x, x2=x, y1=58, y2=height - MARGIN, stroke="#dddddd")
+        _text(top, x + 2, 72, f"{tick:.3f}".rstrip("0").rstrip(".") + " s", _SMALL)
 
 
 def _step(span: float) -> float:
@@ -175,9 +179,7 @@ def _row(top: ElementTree.Element, run: Run, probes: Sequence[ProbeRun], scale: 
         mark = _add(top, "rect", x=left, y=y + ROW - 3, width=wide, height=4, fill="#555555")
         mark.set("class", "probe")
         driver = f" by {probe.driver}" if probe.driver else ""
-        ElementTree.SubElement(
-            mark, "title"
-        ).text = f"probe of {probe.device}{driver}: {milliseconds(probe.usecs)}, {probe.outcome.value}"
+        _tell(mark, f"probe of {probe.device}{driver}: {milliseconds(probe.usecs)}, {probe.outcome.value}")
 
 
 def _took(run: Run) -> str:

@@ -14,7 +14,6 @@ from lkm.boot.initcall import Initcall
 from lkm.boot.messages import Message, parse_events, parse_log
 from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
 from lkm.cli.boot_source import root_of, source_of
-from lkm.cli.files import read_named_file
 from lkm.cli.render import plain, styled, table, wants_colour
 from lkm.errors import LkmError, UsageError
 
@@ -152,8 +151,12 @@ def _messages(source: str, arguments: argparse.Namespace) -> Sequence[Message]:
 
 def _read(path: str) -> Sequence[Message]:
     if path == "-":
-        return parse_log(sys.stdin.read())
-    return parse_log(read_named_file(path, remedy=REMEDY))
+        return parse_log(sys.stdin.buffer.read().decode("utf-8", "backslashreplace"))
+    try:
+        with open(path, "rb") as stream:
+            return parse_log(stream.read().decode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise LkmError(f"{path} cannot be read: {error.strerror}", remedy=REMEDY) from error
 
 
 def _write(path: str, text: str) -> None:

@@ -31,6 +31,8 @@ LIMIT = 1 << 30
 PT_LOAD = 1
 X86_64, AARCH64 = 62, 183
 
+LZMA_MEMORY = 1 << 28
+"""Bytes. `lzma -9` of the kernel's build needs 65 MiB."""
 LZMA_MAGIC, BZIP2_MAGIC, LZO_MAGIC = b"\x5d\0\0", b"BZh", b"\x89LZO"
 
 
@@ -137,9 +139,12 @@ def _lz4(data: bytes, name: str) -> Iterator[bytes]:
 def _lzma(data: bytes, name: str) -> Iterator[bytes]:
     try:
         import lzma
-
-        yield lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(data, LIMIT)
-    except (ImportError, EOFError, lzma.LZMAError) as error:
+    except ImportError as error:
+        raise KernelImageError(f"{name}: lzma stream: {error}") from error
+    try:
+        stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=LZMA_MEMORY)
+        yield from _whole(stream.decompress(data, LIMIT + 1), name, "lzma", ended=stream.eof)
+    except (EOFError, lzma.LZMAError) as error:
         raise KernelImageError(f"{name}: lzma stream: {error}") from error
 
 
@@ -147,9 +152,17 @@ def _bzip2(data: bytes, name: str) -> Iterator[bytes]:
     try:
         import bz2
 
-        yield bz2.BZ2Decompressor().decompress(data, LIMIT)
-    except (ImportError, EOFError, OSError, ValueError) as error:
+        stream = bz2.BZ2Decompressor()
+        yield from _whole(stream.decompress(data, LIMIT + 1), name, "bzip2", ended=stream.eof)
+    except (ImportError, EOFError, OSError) as error:
         raise KernelImageError(f"{name}: bzip2 stream: {error}") from error
+
+
+def _whole(content: bytes, name: str, kind: str, *, ended: bool) -> Iterator[bytes]:
+    """`content`, where its stream has ended, or is too long, which the caller sees."""
+    if not ended and len(content) <= LIMIT:
+        raise KernelImageError(f"{name}: {kind} stream: it does not end", remedy="is the file truncated?")
+    yield content
 
 
 def _flat(data: bytes, name: str, kind: str) -> KernelImage:

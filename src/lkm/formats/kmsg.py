@@ -17,6 +17,8 @@ from lkm.errors import ParseError
 
 __all__ = ["KmsgError", "KmsgRecord", "parse_kmsg_record"]
 
+TIME_LIMIT = 1 << 63
+"""Microseconds. The kernel's clock has 64 bits of nanoseconds."""
 _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
@@ -50,6 +52,8 @@ def parse_kmsg_record(data: bytes) -> KmsgRecord:
         priority, seq, timestamp = (int(part) for part in parts[:3])
     except ValueError as error:
         raise KmsgError(f"/dev/kmsg: {error}: {data[:80]!r}") from error
+    if not 0 <= timestamp < TIME_LIMIT:
+        raise KmsgError(f"/dev/kmsg: {timestamp} microseconds are no time: {data[:80]!r}")
     text, *lines = body.split(b"\n")
     fields: dict[str, str] = {}
     for line in lines:

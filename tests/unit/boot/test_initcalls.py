@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lkm.boot.image import _with_function as with_function
 from lkm.boot.image import initcalls_of_image, initcalls_of_tables
 from lkm.boot.initcall import LEVELS, Initcall, Level, parse_level
 from lkm.boot.modules_of import with_modules
@@ -16,7 +17,7 @@ from lkm.boot.source import read_image_initcalls, read_initcalls
 from lkm.boot.symbols import BootSymbol, initcalls_of_symbols
 from lkm.errors import LkmError
 from lkm.formats.image_kallsyms import find_symbols
-from lkm.formats.kernel_image import parse_kernel_image
+from lkm.formats.kernel_image import KernelImageError, parse_kernel_image
 from lkm.root import Root
 from tests.kernel_images import (
     BASE,
@@ -244,3 +245,17 @@ def test_an_image_says_its_own_release(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LkmError, match="cannot be read"):
         read_image_initcalls(Root("/", "6.1"), os.fspath(tmp_path / "nothing"))
+
+
+def test_an_image_that_ends_within_its_table() -> None:
+    image = parse_kernel_image(make_elf(make_kernel()))
+    (entry,) = [call.entry for call in initcalls_of_image(image) if call.function == function(42)]
+    assert entry is not None
+    place = image.offset(entry)
+    assert place is not None
+    call = Initcall(Level.DEVICE, 1, "f", entry=entry)
+    with pytest.raises(KernelImageError, match="ends within the initcall f"):
+        with_function(call, image._replace(data=image.data[: place + 2]), {}, 0)
+    security = call._replace(level=Level.SECURITY)
+    with pytest.raises(KernelImageError, match="ends within the initcall f"):
+        with_function(security, image._replace(data=image.data[: place + 13]), {}, 0)

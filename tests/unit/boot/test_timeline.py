@@ -10,7 +10,7 @@ import pytest
 
 from lkm.boot.compare import compare
 from lkm.boot.initcall import Initcall, Level
-from lkm.boot.messages import parse_events, parse_log
+from lkm.boot.messages import Call, Return, parse_events, parse_log
 from lkm.boot.page import render_html
 from lkm.boot.picture import milliseconds, render_svg
 from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
@@ -205,3 +205,21 @@ def test_three_digits_count() -> None:
     assert [milliseconds(usecs) for usecs in (0, 42, 12345, 1234567)] == [
         "0 ms", "0.042 ms", "12.3 ms", "1235 ms",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("time", [10**400, 10**23, 10**20, -1])
+def test_a_record_of_no_possible_time_is_none(time: int) -> None:
+    assert parse_log(f"6,1,{time},-;calling  f+0x0/0x1 @ 1") == []
+
+
+@pytest.mark.parametrize("times", [(0.0, 0.0), (0.0, 1e-6), (9.2e12, 9.2e12 + 0.02), (5e12, 5e12)])
+def test_the_axis_has_an_end_at_any_time(times: tuple[float, float]) -> None:
+    call = Call(times[0], "f", "", 1, 0)
+    made = make_timeline([call, Return(times[1], "f", "", 0, 0, 0)], ())
+    assert render_svg(made).count("<line ") <= 16
+
+
+def test_a_probe_of_a_log_is_only_text() -> None:
+    log = LOG.replace("probe of 00:02", "probe of 00:\x01\x1b2")
+    assert timeline_of(log).probes[0].device == "00:\x01\x1b2"
+    ElementTree.fromstring(render_svg(timeline_of(log)))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,17 @@ def test_a_comparison(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_goes_wrong(argv: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["initcalls", *argv]) == code
     assert says in capsys.readouterr().err
+
+
+def test_a_log_that_is_not_utf_8(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = LOG.encode().replace(b"probe of 00:02", b"probe of \xff\xfe").replace(b"esrt_sysfs", b"es\xe9t")
+    (root / "log").write_bytes(data)
+    svg = root / "a.svg"
+    _, from_file = lkm(capsys, root, "--timeline", str(root / "log"), "--svg", str(svg))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+    _, from_stream = lkm(capsys, root, "--timeline", "-")
+    assert "es\\xe9t_init" in from_file
+    assert from_file == from_stream
+    ElementTree.fromstring(svg.read_text(encoding="utf-8"))

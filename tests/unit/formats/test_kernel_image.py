@@ -7,6 +7,7 @@ import bz2
 import gzip
 import lzma
 import struct
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -148,3 +149,25 @@ def test_lz4_blocks_and_frames_after_one_another() -> None:
 def test_lz4_that_is_corrupt(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"ends early|refers"):
         unpack(data)
+
+
+@pytest.mark.parametrize("packer", ["lzma", "bzip2"])
+def test_a_payload_that_is_cut_off(packer: str) -> None:
+    packed = PACKERS[packer](make_elf(CONTENT)).removesuffix(SIZE)
+    with pytest.raises(KernelImageError, match=f"{packer} stream: "):
+        parse_kernel_image(make_bzimage(packed[:-20] + SIZE), name="FILE")
+
+
+@pytest.mark.parametrize(("packer", "module"), [("lzma", "lzma"), ("bzip2", "bz2")])
+def test_a_python_without_the_unpacker(packer: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_bzimage(PACKERS[packer](make_elf(CONTENT)))
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(KernelImageError, match=f"{packer} stream: import of {module} halted"):
+        parse_kernel_image(data, name="FILE")
+
+
+def test_an_lzma_stream_that_wants_too_much_memory() -> None:
+    packed = bytearray(lzma.compress(make_elf(CONTENT), lzma.FORMAT_ALONE))
+    packed[1:5] = struct.pack("<I", 3 << 29)
+    with pytest.raises(KernelImageError, match="lzma stream: Memory usage limit"):
+        parse_kernel_image(make_bzimage(bytes(packed) + SIZE), name="FILE")
