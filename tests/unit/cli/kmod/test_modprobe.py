@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from lkm.cli.kmod.modprobe import split_environment
+from lkm.cli.kmod.modprobe_job import Job
+from lkm.tree.probe import Candidate
 from tests.builders import make_module
 from tests.indexes import make_tree
 from tests.machine.fake import RELEASE, Answer, Machine
@@ -478,6 +481,17 @@ def test_a_wait_is_a_number_as_c_has_them(machine: Machine, value: str) -> None:
 def test_a_command_ends_of_a_closed_pipe(machine: Machine) -> None:
     machine.write("/etc/modprobe.d/yes.conf", "install lone yes | head -n1\n")
     check_same(machine, "modprobe", "lone")
+
+
+def test_a_command_has_its_exit_code_where_children_are_not_told_of() -> None:
+    """A program may be started with SIGCHLD ignored; the command gets it as it was meant."""
+    candidate = Candidate("lone", "", None, builtin=False)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert [Job.run_command(Job.__new__(Job), candidate, f"exit {code}") for code in (0, 3)] == [0, 3]
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_what_is_there_already_or_built_in_is_not_forbidden(machine: Machine) -> None:
