@@ -54,6 +54,10 @@ _SUFFIXES = {
     "6": Level.DEVICE,
     "7": Level.LATE,
 }
+_WITH_SYNC = frozenset(
+    {Level.CORE, Level.POSTCORE, Level.ARCH, Level.SUBSYS, Level.FS, Level.DEVICE, Level.LATE}
+)
+"""That have a `…_initcall_sync` (include/linux/init.h)."""
 SUFFIX = re.compile(r"(?P<level>con|early|rootfs|[0-7])(?P<sync>(?<=[0-7])s)?$")
 
 FIRST_OF_TABLE = frozenset({Level.EARLY_SECURITY, Level.CONSOLE, Level.SECURITY})
@@ -98,9 +102,13 @@ def parse_level(text: str) -> tuple[Level, Optional[bool]]:
     """
     name = text.lower().removesuffix("_initcall").replace("_initcall_sync", "_sync")
     stem = name.removesuffix("_sync")
+    found: Optional[tuple[Level, bool]] = None
     if stem in {level.value for level in Level}:
-        return Level(stem), True if stem != name else None
-    if SUFFIX.fullmatch(name):
-        level, sync = level_of_suffix(name)
-        return level, sync or None
+        found = Level(stem), stem != name
+    elif SUFFIX.fullmatch(name):
+        found = level_of_suffix(name)
+    if found and found[1] and found[0] not in _WITH_SYNC:
+        raise ValueError(f"{text!r} is no level: {found[0].value} has no synchronous initcalls")
+    if found:
+        return found[0], found[1] or None
     raise ValueError(f"{text!r} is no level: {', '.join(level.value for level in Level)}, or 0 to 7")

@@ -54,7 +54,7 @@ class Transition(NamedTuple):
 
 class Now(NamedTuple):
     """How it stands on the machine: `state` is "" where it is not loaded. `init_result` is what its init returned
-    in this boot, as far as messages or its state tell; `told_by` says which."""
+    in this boot, where messages tell it, and `told_by` is which. `refcnt` is on lsmod's scale, 0 if unused."""
 
     state: str = ""
     refcnt: Optional[int] = None
@@ -216,7 +216,8 @@ def _coming_lines(module: ModuleFile) -> tuple[str, ...]:
         "its memory is protected, it is on the list of modules, and /proc/modules says Loading",
         "those who want to know are told: ftrace, live patches, dynamic debug, tracepoints, BTF",
         parameters,
-        f"/sys/module/{module.name} is made (mod_sysfs_setup); its refcnt is 1 until init has returned",
+        f"/sys/module/{module.name} is made (mod_sysfs_setup)",
+        "its refcnt, as lsmod shows it, is 1 until init has returned",
     )
 
 
@@ -231,6 +232,8 @@ def _init_lines(init: Optional[Entry], now: Now) -> tuple[str, ...]:
     if now.init_result is not None:
         took = "" if now.init_usecs is None else f" after {now.init_usecs} µs, called at {now.init_at:.6f} s"
         lines.append(f"here it returned {now.init_result}{took} ({now.told_by})")
+    elif now.state == "live":
+        lines.append("here it returned no error, for it is live: 0, or with a warning more")
     elif now.state == "coming":
         lines.append("here it has not returned: it runs, or it died (lkm why tells)")
     return tuple(lines)
@@ -253,7 +256,7 @@ def _exit_lines(init: Optional[Entry], leave: Optional[Entry], memory: tuple[Mem
     if leave is not None:
         called = f"{leave.function} is called, {leave.size} bytes at {leave.section}+{leave.offset:#x}"
     return (
-        "its refcnt must be 1, its own; then it is 0 and the state is going",
+        "its refcnt must be 0, as lsmod shows it (the kernel counts its own 1 on top); then the state is going",
         called,
         f"/sys/module loses it, grace periods pass, {total_of(memory, init=False)} bytes are freed (free_module)",
     )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from lkm.boot.builtin import Builtin, read_builtins
-from lkm.boot.initcall import Initcall
+from lkm.boot.initcall import Initcall, Level
 from lkm.boot.life import Life, Now, Step, life_of_file
 from lkm.boot.messages import Message, parse_events
 from lkm.boot.source import is_running, read_initcalls
@@ -100,8 +100,6 @@ def _now(root: Root, name: ModuleName) -> Now:
             init_at=run.start,
             told_by="the messages of initcall_debug",
         )
-    if state == "live":
-        return now._replace(init_result=0, told_by="it is live: an error would have ended it")
     return now
 
 
@@ -132,13 +130,13 @@ def _built_in(root: Root, name: ModuleName) -> Life:
     steps = (
         Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(builtin)),
         Step("its parameters are set", "parse_args in start_kernel", _parameters(shown, name, builtin)),
-        Step("its initcalls are called", "do_initcalls, init/main.c", _called(calls, runs, note)),
+        Step("its initcalls are called", _callers(calls), _called(calls, runs, note)),
         Step("its init code is freed", "free_initmem", ("with that of all others, before /init starts",)),
         Step(
             "it stays",
             "",
             (
-                "it has no exit: the linker has thrown it away",
+                "its exit is never called; its code goes with the init memory, or the linker has left it out",
                 "modprobe does nothing and succeeds; rmmod: is builtin",
             ),
         ),
@@ -176,6 +174,21 @@ def _parameters(root: Root | None, name: ModuleName, builtin: Builtin | None) ->
         value = read_text(root.join(f"/sys/module/{name}/parameters/{each}")) if root else ""
         lines += [f"{each} is {value}"] if value else []
     return tuple(lines)
+
+
+_CALLERS = {
+    Level.EARLY_SECURITY: "early_security_init, security/security.c",
+    Level.CONSOLE: "console_init, kernel/printk/printk.c",
+    Level.SECURITY: "security_init, security/security.c",
+    Level.EARLY: "do_pre_smp_initcalls, init/main.c",
+}
+"""Who calls what `do_initcalls` does not (6.1)."""
+
+
+def _callers(calls: Sequence[Initcall]) -> str:
+    """The functions of the kernel that call them."""
+    names = (_CALLERS.get(call.level, "do_initcalls, init/main.c") for call in calls)
+    return "; ".join(dict.fromkeys(names)) or "do_initcalls, init/main.c"
 
 
 def _called(calls: Sequence[Initcall], told: Sequence[Run] | None, note: str) -> tuple[str, ...]:

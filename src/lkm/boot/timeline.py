@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
@@ -153,13 +154,13 @@ class _Maker:
         init = said.get("init", [None])[0]
         left_out = {event.function for event in said.get("blacklisted", [])}
         remaining = sorted(number for rows in self._rows.values() for number in rows)
-        old_probes = any(probe.result == 1 for probe in self._probes)
         calls = [run for run in self._runs if run.kind == "initcall"]
         release = said.get("release", [None])[0]
+        bound = _result_of_bound(release.text if release else "", [probe.result for probe in self._probes])
         return Timeline(
             release=release.text if release else "",
             runs=tuple(self._runs),
-            probes=tuple(_probe_run(probe, calls, old=old_probes) for probe in self._probes),
+            probes=tuple(_probe_run(probe, calls, bound) for probe in self._probes),
             init=init.text if init else "",
             init_at=init.time if init else None,
             unmatched=tuple(run.function for run in calls if run.initcall is None) if self._table else (),
@@ -187,9 +188,29 @@ def outcome_of(result: Optional[int]) -> Outcome:
     return special.get(result, Outcome.FAILED)
 
 
-def _probe_run(probe: Probe, calls: Sequence[Run], *, old: bool) -> ProbeRun:
-    bound = 1 if old else 0  # really_probe returned 1 for success up to 5.13
-    outcome = Outcome.OK if probe.result == bound else outcome_of(-abs(probe.result) or -errno.ENODEV)
+def _result_of_bound(release: str, results: Sequence[int]) -> int:
+    """What a probe that binds returns: 1 up to 5.13, since 5.14 0 (really_probe, drivers/base/dd.c), and an errno
+    is positive then. Without a release (0, 0) the results tell: old are 0, 1 and negative ones."""
+    match = re.match(r"(\d{1,9})\.(\d{1,9})", release)
+    if match:
+        return 1 if (int(match[1]), int(match[2])) < (5, 14) else 0
+    return 1 if 1 in results and max(results) == 1 else 0
+
+
+def _outcome_of_probe(result: int, bound: int) -> Outcome:
+    if result == bound:
+        return Outcome.OK
+    if abs(result) in {
+        0,
+        errno.ENODEV,
+        errno.ENXIO,
+    }:  # call_driver_probe says "rejects match", at debug level
+        return Outcome.ABSENT
+    return outcome_of(-abs(result))
+
+
+def _probe_run(probe: Probe, calls: Sequence[Run], bound: int) -> ProbeRun:
+    outcome = _outcome_of_probe(probe.result, bound)
     within = ""
     for run in calls:
         if run.start <= probe.time and (run.end is None or probe.time <= run.end):

@@ -11,6 +11,7 @@ from lkm.boot.builtin import read_builtins
 from lkm.boot.initcall import Initcall
 from lkm.boot.source import is_running, read_initcalls
 from lkm.errors import LkmError, UsageError
+from lkm.formats.command_line import parse_module_blacklist
 from lkm.formats.modprobe_conf import Directive
 from lkm.names import ModuleName, module_name, module_name_from_path
 from lkm.root import Root
@@ -200,9 +201,7 @@ def _line(directive: Optional[Directive]) -> Optional[Line]:
 
 def _kernel_blacklist(root: Root) -> set[str]:
     """The names of `module_blacklist=` (`blacklisted`, kernel/module/main.c)."""
-    words = (read_text(root.join("/proc/cmdline")) or "").split()
-    lists = [word.partition("=")[2] for word in words if word.startswith("module_blacklist=")]
-    return {module_name(name) for text in lists for name in text.split(",")}
+    return set(parse_module_blacklist(read_text(root.join("/proc/cmdline")) or ""))
 
 
 def _other_releases(root: Root, module: ModuleName) -> tuple[str, ...]:

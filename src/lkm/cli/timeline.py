@@ -49,12 +49,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def is_wanted(arguments: argparse.Namespace) -> bool:
     """Whether the timeline is asked for. UsageError for what only goes with it."""
-    if arguments.timeline is not None or arguments.lab:
-        return True
-    for name in ("compare", "svg", "html"):
-        if getattr(arguments, name):
-            raise UsageError(f"--{name} goes with --timeline or --lab")
-    return False
+    wanted = arguments.timeline is not None or bool(arguments.lab)
+    for name in ("module", "level", "function") if wanted else ("compare", "svg", "html", "top"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name} {'does not go' if wanted else 'goes'} with --timeline or --lab")
+    if arguments.lab:
+        given = {
+            "timeline": arguments.timeline is not None,
+            "image": bool(arguments.image),
+            "kernel": bool(arguments.kernel),
+            "root": arguments.root != "/",
+        }
+        for name in (name for name, is_given in given.items() if is_given):
+            raise UsageError(f"--{name} does not go with --lab, which boots a kernel of its own")
+    return wanted
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.lab:
         made, note = _of_lab(arguments.lab)
     else:
-        made, note = _of_messages(_messages(arguments.timeline, arguments), arguments)
+        messages = _messages(arguments.timeline, arguments)
+        made, note = _of_messages(messages, arguments, running=arguments.timeline == DMESG)
     if not made.runs:
         raise LkmError("no initcall in these messages", remedy=REMEDY)
     if note:
@@ -78,8 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         _write(arguments.html, render_html(made, count=drawn))
     earlier = None
     if arguments.compare:
-        before, _ = _of_messages(_read(arguments.compare), arguments)
-        earlier = compare(before, made)
+        earlier = compare(_of_earlier_boot(arguments), made)
     if arguments.json:
         import json
 
@@ -97,9 +105,28 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _of_messages(messages: Sequence[Message], arguments: argparse.Namespace) -> tuple[Timeline, str]:
-    """The timeline of `messages`, with the table of their kernel where that can be read."""
+def _of_earlier_boot(arguments: argparse.Namespace) -> Timeline:
+    """By its own kernel's table: --image and --kernel are of the boot that it is compared with."""
+    own = argparse.Namespace(**{**vars(arguments), "image": "", "kernel": ""})
+    made, note = _of_messages(_read(arguments.compare), own, running=False)
+    if not made.runs:
+        raise LkmError(f"no initcall in {arguments.compare}", remedy=REMEDY)
+    if note:
+        print(f"lkm: {arguments.compare}: {note}", file=sys.stderr)
+    return made
+
+
+def _of_messages(
+    messages: Sequence[Message], arguments: argparse.Namespace, *, running: bool
+) -> tuple[Timeline, str]:
+    """The timeline of `messages`, with the table of their kernel where that can be read; `running`: they are of
+    the kernel that runs, also where they do not say so."""
     bare = make_timeline(parse_events(messages), ())
+    if not (bare.release or running or arguments.image or arguments.kernel):
+        return (
+            bare,
+            "calls have no levels: the messages do not say of which kernel they are (--kernel, --image)",
+        )
     known, note = _table_for(bare.release, arguments)
     return make_timeline(parse_events(messages), known), note
 

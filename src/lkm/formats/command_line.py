@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lkm.formats.modprobe_conf import BadName, Directive, conf_name
 
-__all__ = ["parse_command_line"]
+__all__ = ["parse_command_line", "parse_module_blacklist"]
 
 _SIZE = 4095
 _SPACES = " \n\t\v\f\r"
@@ -27,6 +27,22 @@ def parse_command_line(data: bytes, *, file: str = "/proc/cmdline") -> list[Dire
         if quoted:  # the quote belongs before the value
             option = f'{parameter}="{value}'
         found += _directives(name, option, file)
+    return found
+
+
+def parse_module_blacklist(text: str) -> tuple[str, ...]:
+    """The names of `module_blacklist=` as they stand: `blacklisted` (kernel/module/main.c, 6.1) tells `-` from `_`.
+
+    The last one counts, a quote may be before the name or the value, and what follows `--` is for the first
+    program (parse_args, kernel/params.c; next_arg, lib/cmdline.c; 6.1).
+    """
+    found: tuple[str, ...] = ()
+    for word in _words(text + '"' * (text.count('"') % 2)):
+        if word == "--":
+            break
+        name, equals, value = word.strip('"').partition("=")
+        if equals and name.replace("-", "_") == "module_blacklist":
+            found = tuple(value.strip('"').split(","))
     return found
 
 

@@ -7,6 +7,7 @@ import os
 from typing import Optional
 
 from lkm.errors import LkmError, ParseError, UsageError
+from lkm.formats.command_line import parse_module_blacklist
 from lkm.formats.module import ModuleFile, parse_module
 from lkm.formats.pkcs7 import signer_of
 from lkm.preflight.certificates import verifier
@@ -138,5 +139,4 @@ def _blacklist(root: Root) -> Optional[tuple[str, ...]]:
     text = read_text(root.join("/proc/cmdline"))
     if text is None:
         return None
-    values = [word.partition("=")[2] for word in text.split() if word.startswith("module_blacklist=")]
-    return tuple(values[-1].strip('"').split(",")) if values else ()
+    return parse_module_blacklist(text)

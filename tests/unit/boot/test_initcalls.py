@@ -176,6 +176,14 @@ def test_every_level_has_a_name_that_can_be_asked_for() -> None:
         parse_level("8")
 
 
+@pytest.mark.parametrize(
+    "text", ["early_sync", "console_sync", "security_sync", "rootfs_sync", "pure_sync", "0s"]
+)
+def test_levels_without_synchronous_initcalls(text: str) -> None:
+    with pytest.raises(ValueError, match="has no synchronous initcalls"):
+        parse_level(text)
+
+
 def test_modules_are_concluded_from_names_in_their_order() -> None:
     calls = [
         Initcall(Level.CORE, 1, "init_elf_binfmt"),

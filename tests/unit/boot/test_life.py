@@ -169,7 +169,7 @@ def root(tmp_path: Path) -> Root:
 
 def test_a_module_of_this_machine(root: Root) -> None:
     found = read_life(root, "demo")
-    assert (found.now.state, found.now.core_size, found.now.init_result) == ("live", 20480, 0)
+    assert (found.now.state, found.now.core_size, found.now.init_result) == ("live", 20480, None)
     asked = lines_of(found, "it is asked for")
     assert "it needs hub" in asked
     assert "softdep: helper before it" in asked
@@ -236,3 +236,30 @@ def test_of_another_kernel_nothing_is_said_by_the_running_one(
     assert ext4.initcalls == ()
     assert run(["life", "--root", root.path, "--kernel", "6.1.0-other", "demo"]) == 0
     assert "now: that kernel does not run: it has no state" in capsys.readouterr().out
+
+
+def test_a_live_one_need_not_have_returned_0() -> None:
+    """do_init_module warns of "suspiciously returned N", and lets it live."""
+    text = lines_of(life(Now("live", 0)), "its init is called")
+    assert "it is live: 0, or with a warning more" in text
+    assert "here it returned 0" not in text
+
+
+def test_counts_are_those_of_lsmod() -> None:
+    found = life()
+    assert "its refcnt, as lsmod shows it, is 1" in lines_of(found, "state coming")
+    assert "its refcnt must be 0, as lsmod shows it" in lines_of(found, "it is removed")
+
+
+def test_each_level_has_its_caller(root: Root) -> None:
+    with Path(root.path, "proc/kallsyms").open("a", encoding="utf-8") as stream:
+        stream.write("03 d __initcall__kmod_vt__1_1_con_initcon\n")
+    (step,) = [step for step in read_life(root, "vt").steps if step.title == "its initcalls are called"]
+    assert step.function == "console_init, kernel/printk/printk.c"
+    (step,) = [step for step in read_life(root, "x").steps if step.title == "its initcalls are called"]
+    assert step.function == "do_pre_smp_initcalls, init/main.c"
+
+
+def test_the_exit_of_built_in_code_is_not_always_thrown_away_by_the_linker(root: Root) -> None:
+    text = lines_of(read_life(root, "ext4"), "it stays")
+    assert "its exit is never called; its code goes with the init memory" in text

@@ -223,3 +223,27 @@ def test_a_probe_of_a_log_is_only_text() -> None:
     log = LOG.replace("probe of 00:02", "probe of 00:\x01\x1b2")
     assert timeline_of(log).probes[0].device == "00:\x01\x1b2"
     ElementTree.fromstring(render_svg(timeline_of(log)))
+
+
+PROBES = """\
+[    0.1] probe of a returned 0 after 5 usecs
+[    0.2] probe of b returned 1 after 5 usecs
+[    0.3] probe of c returned 6 after 5 usecs
+[    0.4] probe of d returned 19 after 5 usecs
+"""
+
+
+@pytest.mark.parametrize(
+    "head", ["", "[    0.0] Linux version 5.14.0 (x)\n", "[    0.0] Linux version 6.12.0 (x)\n"]
+)
+def test_since_5_14_a_probe_returns_a_positive_errno(head: str) -> None:
+    assert [probe.outcome for probe in timeline_of(head + PROBES).probes] == [
+        Outcome.OK, Outcome.FAILED, Outcome.ABSENT, Outcome.ABSENT,
+    ]  # fmt: skip
+
+
+def test_the_release_decides_and_not_the_results() -> None:
+    log = "[    0.0] Linux version 6.12.0 (x)\n" + PROBES[: PROBES.index("[    0.3]")]
+    assert [probe.outcome for probe in timeline_of(log).probes] == [Outcome.OK, Outcome.FAILED]
+    log = log.replace("6.12.0", "5.10.0")
+    assert [probe.outcome for probe in timeline_of(log).probes] == [Outcome.ABSENT, Outcome.OK]

@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Root:
     tree = f"lib/modules/{RELEASE}"
     put(tmp_path, "proc/sys/kernel/osrelease", RELEASE + "\n")
     put(tmp_path, "proc/modules", "loop 40960 2 - Live 0xffffffffc0000000\n")
-    put(tmp_path, "proc/cmdline", "quiet module_blacklist=nouveau,evil-one\n")
+    put(tmp_path, "proc/cmdline", "quiet module_blacklist=loop module_blacklist=nouveau,evil-one,evil_one\n")
     put(
         tmp_path,
         "proc/kallsyms",

@@ -115,6 +115,15 @@ def test_a_comparison(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--svg", "x"], 2, "--svg goes with --timeline"),
         (["--level", "9"], 2, "is no level"),
+        (["--level", "early_sync"], 2, "has no synchronous initcalls"),
+        (["--top", "3"], 2, "--top goes with --timeline"),
+        (["--timeline", "--module", "x"], 2, "--module does not go with --timeline"),
+        (["--timeline", "--level", "fs"], 2, "--level does not go with --timeline"),
+        (["--timeline", "--function", "x"], 2, "--function does not go with --timeline"),
+        (["--lab", "6.1", "--timeline"], 2, "--timeline does not go with --lab"),
+        (["--lab", "6.1", "--kernel", "x"], 2, "--kernel does not go with --lab"),
+        (["--lab", "6.1", "--image", "x"], 2, "--image does not go with --lab"),
+        (["--lab", "6.1", "--root", "/x"], 2, "--root does not go with --lab"),
         (["--image", "/nonexistent"], 1, "cannot be read"),
         (["--timeline", "/nonexistent"], 1, "cannot be read"),
         (["--timeline", "/dev/null"], 1, "no initcall in these messages; boot with initcall_debug"),
@@ -138,3 +147,24 @@ def test_a_log_that_is_not_utf_8(
     assert "es\\xe9t_init" in from_file
     assert from_file == from_stream
     ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+
+
+def test_a_log_without_a_release_is_of_no_known_kernel(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "log").write_text(LOG.partition("\n")[2], encoding="utf-8")
+    argv = ["initcalls", "--root", str(root), "--timeline", str(root / "log")]
+    assert run(argv) == 0
+    assert "the messages do not say of which kernel they are" in capsys.readouterr().err
+    assert run([*argv, "--kernel", RELEASE]) == 1
+    assert "not in the table" in capsys.readouterr().out
+
+
+def test_the_earlier_boot_has_its_own_kernel(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = root / "before"
+    before.write_text(LOG.replace(RELEASE, "9.9"), encoding="utf-8")
+    argv = ["initcalls", "--root", str(root), "--timeline", str(root / "log"), "--kernel", RELEASE]
+    run([*argv, "--compare", str(before)])
+    assert f"{before}: calls have no levels: no initcalls of 9.9" in capsys.readouterr().err
+    assert run([*argv, "--compare", "/dev/null"]) == 1
+    assert "no initcall in /dev/null" in capsys.readouterr().err
