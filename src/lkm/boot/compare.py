@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple, Optional
 
 from lkm.boot.timeline import Run, Timeline
@@ -51,10 +52,9 @@ def compare(before: Timeline, after: Timeline) -> list[Difference]:
 
 def _by_name(timeline: Timeline) -> dict[tuple[str, int], Run]:
     found: dict[tuple[str, int], Run] = {}
+    seen: Counter[str] = Counter()
     for run in timeline.runs:
         if run.kind == "initcall":
-            number = 0
-            while (run.function, number) in found:
-                number += 1
-            found[run.function, number] = run
+            found[run.function, seen[run.function]] = run
+            seen[run.function] += 1
     return found

@@ -64,6 +64,8 @@ class Now(NamedTuple):
     init_usecs: Optional[int] = None
     init_at: Optional[float] = None
     told_by: str = ""
+    note: str = ""
+    """Why the kernel's messages cannot be read, or what of them is lost; "" for nothing."""
     running: bool = True
     """False for another kernel than the running one: then nothing else is known."""
 
@@ -234,6 +236,7 @@ def _init_lines(init: Optional[Entry], now: Now) -> tuple[str, ...]:
         lines.append(f"here it returned {now.init_result}{took} ({now.told_by})")
     elif now.state == "live":
         lines.append("here it returned no error, for it is live: 0, or with a warning more")
+        lines += [f"what it returned is not known: {now.note}"] if now.note else []
     elif now.state == "coming":
         lines.append("here it has not returned: it runs, or it died (lkm why tells)")
     return tuple(lines)

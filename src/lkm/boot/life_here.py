@@ -91,7 +91,9 @@ def _now(root: Root, name: ModuleName) -> Now:
         tuple(list_directory(f"{base}/holders")),
         read_number(f"{base}/coresize"),
     )
-    runs = [run for run in _runs(root, ()) if run.kind == "module" and run.module == name]
+    told, note = _runs(root, ())
+    now = now._replace(note=note)
+    runs = [run for run in told if run.kind == "module" and run.module == name]
     if runs and runs[-1].result is not None:
         run = runs[-1]
         return now._replace(
@@ -103,13 +105,13 @@ def _now(root: Root, name: ModuleName) -> Now:
     return now
 
 
-def _runs(root: Root, table: Sequence[Initcall]) -> tuple[Run, ...]:
-    """What the kernel's messages say of calls, as far as they may be read."""
+def _runs(root: Root, table: Sequence[Initcall]) -> tuple[tuple[Run, ...], str]:
+    """What the kernel's messages say of calls, and why they cannot be read, or what of them is lost, or ""."""
     try:
-        lines, _ = read_all(root)
-    except LkmError:
-        return ()
-    return make_timeline(parse_events(Message(line.timestamp, line.text) for line in lines), table).runs
+        lines, note = read_all(root)
+    except LkmError as error:
+        return (), str(error)
+    return make_timeline(parse_events(Message(line.timestamp, line.text) for line in lines), table).runs, note
 
 
 def _built_in(root: Root, name: ModuleName) -> Life:
@@ -126,11 +128,11 @@ def _built_in(root: Root, name: ModuleName) -> Life:
     if not calls and builtin is None and not here:
         raise LkmError(f"{name}: not loaded, not on disk, not built in", remedy=f"lkm where {name} says more")
     shown = root if running else None
-    runs = _runs(root, table) if running else None
+    runs, lost = _runs(root, table) if running else (None, "")
     steps = (
         Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(builtin)),
         Step("its parameters are set", "parse_args in start_kernel", _parameters(shown, name, builtin)),
-        Step("its initcalls are called", _callers(calls), _called(calls, runs, note)),
+        Step("its initcalls are called", _callers(calls), _called(calls, runs, note, lost)),
         Step("its init code is freed", "free_initmem", ("with that of all others, before /init starts",)),
         Step(
             "it stays",
@@ -191,8 +193,8 @@ def _callers(calls: Sequence[Initcall]) -> str:
     return "; ".join(dict.fromkeys(names)) or "do_initcalls, init/main.c"
 
 
-def _called(calls: Sequence[Initcall], told: Sequence[Run] | None, note: str) -> tuple[str, ...]:
-    """`told` is what messages say, None for a kernel that does not run."""
+def _called(calls: Sequence[Initcall], told: Sequence[Run] | None, note: str, lost: str) -> tuple[str, ...]:
+    """`told` is what messages say, None for a kernel that does not run; `lost` why they do not say more."""
     if note:
         return (f"which they are is not known: {note}",)
     if not calls:
@@ -207,7 +209,7 @@ def _called(calls: Sequence[Initcall], told: Sequence[Run] | None, note: str) ->
         if run is None and told is None:
             continue
         if run is None:
-            lines.append("  when it ran is not recorded: boot with initcall_debug")
+            lines.append(f"  when it ran is not known: {lost or 'boot with initcall_debug'}")
         elif run.result is None:
             lines.append(f"  called at {run.start:.6f} s, and not returned")
         else:

@@ -88,6 +88,9 @@ class Said(NamedTuple):
 
 Event = Union[Call, Return, Probe, Entering, Said]
 
+LONGEST = 4096
+"""Characters of a message: printk's are cut at 1024 bytes, of which one may be written as four (`\\x1b`)."""
+_STUB = re.compile(r"__initstub__kmod_\S+?__\d{1,9}_\d{1,9}_(?P<function>\S+?)(?:early|rootfs|con|[0-7]s?)")
 _NUMBER = r"\d{1,15}"
 _STAMP = re.compile(
     r"^(?:<\d+>)?\[\s*(?P<time>\d{1,9}\.\d{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?:\S+ kernel: )?(?P<text>.*)$"
@@ -100,10 +103,10 @@ _CALL = re.compile(rf"calling  {_FUNCTION} @ (?P<pid>{_NUMBER})")
 _RETURN = re.compile(
     rf"initcall {_FUNCTION} returned(?: (?P<result>-?{_NUMBER}))? after (?P<usecs>-?{_NUMBER}) usecs"
 )
-_WARNING = re.compile(rf"initcall {_FUNCTION} returned with (?P<text>.+?)\s*")
+_WARNING = re.compile(rf"initcall {_FUNCTION} returned with (?P<text>.*\S)\s*")
 _BLACKLISTED = re.compile(r"initcall (?P<function>\S+) blacklisted")
 _PROBE = re.compile(
-    r"probe of (?P<device>.+?)(?: with driver (?P<driver>.+?))? "
+    r"probe of (?P<who>.+) "
     rf"returned (?P<result>-?{_NUMBER}) after (?P<usecs>-?{_NUMBER}) usecs"
 )
 _LEVEL = re.compile(r"entering initcall level: (?P<level>\S+)")
@@ -135,18 +138,28 @@ def parse_events(messages: Iterable[Message]) -> Iterator[Event]:
             yield event
 
 
+def _function(match: re.Match[str]) -> str:
+    """The function of the source: with Clang's LTO each initcall is a stub, whose name is that of its variable
+    (`__initcall_stub`, include/linux/init.h, 5.12)."""
+    stub = _STUB.fullmatch(match["function"])
+    return stub["function"] if stub else match["function"]
+
+
 def _event(time: float, text: str) -> Event | None:
+    if len(text) > LONGEST:
+        return None
     if match := _CALL.fullmatch(text):
         return Call(
-            time, match["function"], match["module"] or "", int(match["pid"]), int(match["number"] or 0)
+            time, _function(match), match["module"] or "", int(match["pid"]), int(match["number"] or 0)
         )
     if match := _RETURN.fullmatch(text):
         result = None if match["result"] is None else int(match["result"])
         number, usecs = int(match["number"] or 0), max(0, int(match["usecs"]))
-        return Return(time, match["function"], match["module"] or "", result, usecs, number)
+        return Return(time, _function(match), match["module"] or "", result, usecs, number)
     if match := _PROBE.fullmatch(text):
         usecs = max(0, int(match["usecs"]))
-        return Probe(time, match["device"], match["driver"] or "", int(match["result"]), usecs)
+        device, _, driver = match["who"].partition(" with driver ")
+        return Probe(time, device, driver, int(match["result"]), usecs)
     if match := _LEVEL.fullmatch(text):
         return Entering(time, match["level"])
     return _said(time, text)
@@ -154,7 +167,7 @@ def _event(time: float, text: str) -> Event | None:
 
 def _said(time: float, text: str) -> Said | None:
     if match := _WARNING.fullmatch(text):
-        return Said(time, "warning", match["text"], match["function"])
+        return Said(time, "warning", match["text"], _function(match))
     if match := _BLACKLISTED.fullmatch(text):
         return Said(time, "blacklisted", text, match["function"])
     if match := _RELEASE.match(text):

@@ -70,7 +70,11 @@ def render_svg(timeline: Timeline, *, count: int = 60) -> str:
 def make_svg(timeline: Timeline, *, count: int = 60) -> ElementTree.Element:
     """The picture as an element that a page can hold."""
     runs = shown_runs(timeline, count)
-    rows = [(run, [probe for probe in timeline.probes if probe.within == run.function]) for run in runs]
+    probes_of: dict[Run, list[ProbeRun]] = {}
+    for probe in timeline.probes:
+        if probe.run is not None:
+            probes_of.setdefault(timeline.runs[probe.run], []).append(probe)
+    rows = [(run, probes_of.get(run, [])) for run in runs]
     height = TOP + sum(ROW + (6 if probes else 0) for _, probes in rows) + MARGIN
     top = ElementTree.Element(
         "svg",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import itertools
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ from lkm.boot.messages import Call, Event, Probe, Return, Said
 __all__ = ["Outcome", "ProbeRun", "Run", "Timeline", "Totals", "make_timeline", "total"]
 
 EPROBE_DEFER = 517
+MOST_OPEN = 64
+"""Calls that have not returned, which are looked at for a probe."""
 
 
 class Outcome(enum.Enum):
@@ -58,7 +61,8 @@ class Run(NamedTuple):
 
 
 class ProbeRun(NamedTuple):
-    """A driver's probe of a device; `within` is the function of the initcall in whose time it ended, or ""."""
+    """A driver's probe of a device; `within` is the function of the initcall, or of the module's init, in whose
+    time it began and ended, or "", and `run` its index among the timeline's runs, None for none."""
 
     device: str
     driver: str
@@ -68,6 +72,7 @@ class ProbeRun(NamedTuple):
     result: int
     outcome: Outcome
     within: str
+    run: Optional[int] = None
 
 
 class Timeline(NamedTuple):
@@ -104,7 +109,8 @@ class _Maker:
             self._rows.setdefault(call.function, deque()).append(number)
         self._runs: list[Run] = []
         self._open: dict[tuple[str, str, int], list[int]] = {}
-        self._probes: list[Probe] = []
+        self._probes: list[tuple[Probe, Optional[int]]] = []
+        self._live: dict[int, None] = {}
         self._said: dict[str, list[Said]] = {}
         self._last = -1
         self._disordered: list[str] = []
@@ -114,18 +120,28 @@ class _Maker:
             self._open.setdefault((event.function, event.module, event.asynchronous), []).append(
                 len(self._runs)
             )
+            if not event.asynchronous:
+                self._live[len(self._runs)] = None
             self._runs.append(self._begin(event))
         elif isinstance(event, Return):
             waiting = self._open.get((event.function, event.module, event.asynchronous))
             if waiting:
                 place = waiting.pop()
+                self._live.pop(place, None)
                 self._runs[place] = _ended(self._runs[place], event)
         elif isinstance(event, Probe):
-            self._probes.append(event)
+            self._probes.append((event, self._around(event)))
         elif isinstance(event, Said):
             self._said.setdefault(event.about, []).append(event)
             if event.about == "warning":
                 self._warn(event)
+
+    def _around(self, event: Probe) -> Optional[int]:
+        """The latest call that has not returned, and began before the probe did: not so for what an asynchronous
+        probe only ends in."""
+        latest = itertools.islice(reversed(self._live), MOST_OPEN)
+        start = event.time - event.usecs / 1e6
+        return next((place for place in latest if self._runs[place].start <= start), None)
 
     def _begin(self, event: Call) -> Run:
         kind = "async" if event.asynchronous else "module" if event.module else "initcall"
@@ -149,6 +165,12 @@ class _Maker:
                 self._runs[place] = run._replace(warnings=(*run.warnings, event.text))
                 return
 
+    def _returned(self, place: Optional[int]) -> tuple[Optional[int], str]:
+        """The run and its function; none where its return is not in the messages: it may be lost."""
+        if place is None or self._runs[place].outcome is Outcome.UNFINISHED:
+            return None, ""
+        return place, self._runs[place].function
+
     def finish(self) -> Timeline:
         said = self._said
         init = said.get("init", [None])[0]
@@ -156,11 +178,11 @@ class _Maker:
         remaining = sorted(number for rows in self._rows.values() for number in rows)
         calls = [run for run in self._runs if run.kind == "initcall"]
         release = said.get("release", [None])[0]
-        bound = _result_of_bound(release.text if release else "", [probe.result for probe in self._probes])
+        bound = _result_of_bound(release.text if release else "", [probe.result for probe, _ in self._probes])
         return Timeline(
             release=release.text if release else "",
             runs=tuple(self._runs),
-            probes=tuple(_probe_run(probe, calls, bound) for probe in self._probes),
+            probes=tuple(_probe_run(probe, self._returned(place), bound) for probe, place in self._probes),
             init=init.text if init else "",
             init_at=init.time if init else None,
             unmatched=tuple(run.function for run in calls if run.initcall is None) if self._table else (),
@@ -209,14 +231,11 @@ def _outcome_of_probe(result: int, bound: int) -> Outcome:
     return outcome_of(-abs(result))
 
 
-def _probe_run(probe: Probe, calls: Sequence[Run], bound: int) -> ProbeRun:
+def _probe_run(probe: Probe, around: tuple[Optional[int], str], bound: int) -> ProbeRun:
+    device, driver, usecs = probe.device, probe.driver, probe.usecs
     outcome = _outcome_of_probe(probe.result, bound)
-    within = ""
-    for run in calls:
-        if run.start <= probe.time and (run.end is None or probe.time <= run.end):
-            within = run.function
-    start = max(0.0, probe.time - probe.usecs / 1e6)
-    return ProbeRun(probe.device, probe.driver, start, probe.time, probe.usecs, probe.result, outcome, within)
+    start, (run, within) = max(0.0, probe.time - usecs / 1e6), around
+    return ProbeRun(device, driver, start, probe.time, usecs, probe.result, outcome, within, run)
 
 
 class Totals(NamedTuple):

@@ -22,6 +22,7 @@ positive one an address by itself; in 7.x from the place where it stands. Which 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
@@ -42,6 +43,8 @@ MARKER_STEPS = range(2 * GROUP, 600 * GROUP)
 REACH = 1 << 24
 """Bytes before the tokens in which the markers are."""
 PADDING = 16
+TABLES = 4
+"""Places that may be the token table and have no names before them, each of which costs a look at `REACH` bytes."""
 TRIES = 16
 """Rows of numbers that may be markers and have no names before them: a few in a real kernel."""
 
@@ -74,7 +77,7 @@ class _Names(NamedTuple):
 
 def find_symbols(image: KernelImage) -> list[ImageSymbol]:
     """All symbols, in the order of their addresses. Raises `ImageSymbolsError`."""
-    for tokens in _find_tokens(image.data):
+    for tokens in itertools.islice(_find_tokens(image.data), TABLES):
         names = _find_names(image.data, tokens.table)
         if names:
             texts = _expand(image.data, names, tokens.strings)

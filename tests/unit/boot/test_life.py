@@ -263,3 +263,12 @@ def test_each_level_has_its_caller(root: Root) -> None:
 def test_the_exit_of_built_in_code_is_not_always_thrown_away_by_the_linker(root: Root) -> None:
     text = lines_of(read_life(root, "ext4"), "it stays")
     assert "its exit is never called; its code goes with the init memory" in text
+
+
+def test_messages_that_cannot_be_read_are_told(root: Root) -> None:
+    assert "when it ran is not known: /dev/kmsg: " in lines_of(
+        read_life(root, "ext4"), "its initcalls are called"
+    )
+    assert "what it returned is not known: /dev/kmsg: " in lines_of(
+        read_life(root, "demo"), "its init is called"
+    )

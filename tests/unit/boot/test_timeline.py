@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from xml.etree import ElementTree
 
 import pytest
@@ -207,9 +208,9 @@ def test_three_digits_count() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("time", [10**400, 10**23, 10**20, -1])
-def test_a_record_of_no_possible_time_is_none(time: int) -> None:
-    assert parse_log(f"6,1,{time},-;calling  f+0x0/0x1 @ 1") == []
+@pytest.mark.parametrize("stamp", [10**400, 10**23, 10**20, -1])
+def test_a_record_of_no_possible_time_is_none(stamp: int) -> None:
+    assert parse_log(f"6,1,{stamp},-;calling  f+0x0/0x1 @ 1") == []
 
 
 @pytest.mark.parametrize("times", [(0.0, 0.0), (0.0, 1e-6), (9.2e12, 9.2e12 + 0.02), (5e12, 5e12)])
@@ -247,3 +248,48 @@ def test_the_release_decides_and_not_the_results() -> None:
     assert [probe.outcome for probe in timeline_of(log).probes] == [Outcome.OK, Outcome.FAILED]
     log = log.replace("6.12.0", "5.10.0")
     assert [probe.outcome for probe in timeline_of(log).probes] == [Outcome.ABSENT, Outcome.OK]
+
+
+def test_a_probe_is_within_what_it_began_in() -> None:
+    """Not an asynchronous one that only ends there; one of a module's init is within that."""
+    made = timeline_of("""\
+[    3.900000] calling  b_init+0x0/0x1 @ 1
+[    4.000000] probe of 0:0:0:0 with driver sd returned 0 after 3000000 usecs
+[    4.100000] initcall b_init+0x0/0x1 returned 0 after 200000 usecs
+[    4.900000] calling  b_init+0x0/0x1 @ 1
+[    5.000000] calling  e1000_init_module+0x0/0x1 [e1000] @ 200
+[    6.0] probe of 0000:00:03.0 with driver e1000 returned 0 after 900000 usecs
+[    6.1] initcall e1000_init_module+0x0/0x1 [e1000] returned 0 after 1100000 usecs
+[    7.0] probe of late returned 0 after 5 usecs
+""")
+    assert [(probe.within, probe.run) for probe in made.probes] == [
+        ("", None), ("e1000_init_module", 2), ("", None),
+    ]  # fmt: skip
+    assert render_svg(made).count('class="probe"') == 1
+
+
+def test_with_lto_a_stub_is_called() -> None:
+    stub = "__initstub__kmod_acpi__1_2_acpi_init4"
+    made = timeline_of(LOG.replace("acpi_init+", f"{stub}+"))
+    assert made == timeline_of()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "initcall f returned with " + " " * 200_000,
+        "probe of " + "a returned 0 with driver " * 8_000,
+        "probe of " + "a with driver " * 200,
+    ],
+)
+def test_a_long_line_takes_no_long_time(text: str) -> None:
+    started = time.process_time()
+    assert timeline_of(f"[    0.1] {text}\n" * 10).probes == ()
+    assert time.process_time() - started < 1
+
+
+def test_many_calls_of_one_name_are_compared_in_no_long_time() -> None:
+    made = timeline_of("[    0.1] calling  f @ 1\n" * 20_000)
+    started = time.process_time()
+    assert len(compare(made, made)) == 20_000
+    assert time.process_time() - started < 2

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import struct
+import time
+
 import pytest
 
 from lkm.formats.image_kallsyms import ImageSymbolsError, find_symbols
@@ -65,3 +68,14 @@ def test_addresses_that_do_not_ascend_are_an_unknown_layout() -> None:
     symbols = list(reversed(make_symbols(variables=False)))
     with pytest.raises(ImageSymbolsError, match="not known"):
         find_symbols(parse_kernel_image(make_elf(image_of(symbols, "since 6.4"))))
+
+
+def test_many_token_tables_take_no_long_time() -> None:
+    tokens = [b"%c" % code if code in b"0123456789" else b"x" for code in range(256)]
+    places = [sum(len(token) + 1 for token in tokens[:number]) for number in range(256)]
+    one = b"\0".join(tokens) + b"\0" + struct.pack("<256H", *places) + bytes(8)
+    image = parse_kernel_image(make_elf(bytes(1 << 20) + one * 300))
+    started = time.process_time()
+    with pytest.raises(ImageSymbolsError, match="no kallsyms"):
+        find_symbols(image)
+    assert time.process_time() - started < 4
