@@ -34,9 +34,7 @@ CHOSEN = (
     "the dead dependent alone", "init died: bug_mod1", "a load waits for its symbol", "its exit died",
     "no exit: none_exit", "1 references leaked", "its timer is armed", "test_edits_are_made",
     "left_behind_is_found_and_named[7.3]", "written[5.10-module files of another build",
-    "test_a_rescue_ends_with_a_heal[7.3]", "test_a_blocked_exit_gives", "test_kernels_without_headers[False-6.18",
-    "names_are_told[7.3]",
-    "test_modprobe_follows_its_configuration[7.3]",
+    "test_a_rescue_ends_with_a_heal[7.3]", "names_are_told[7.3]", "test_modprobe_follows_its_configuration[7.3]",
 )  # fmt: skip
 """What runs on the others by default: one of each kind of rescue and refusal."""
 
@@ -47,6 +45,10 @@ RARE = (
     "test_a_name_of_55_characters", "test_an_init_that_sleeps", "test_a_load_that_waits_for_its_symbol_finds",
     "test_one_that_is_in_use", "test_quarantines_in_a_row", "test_so_do", "test_parameters_arrive",
     "trusted_key_rescues[enforced signatures-6.1]", "trusted_key_rescues[lockdown-6.1]", "has_the_key[enrolled]",
+    "test_all_do_as_the_compiled_ones_do", "test_what_it_uses_and_who_uses_it",
+    "test_dead_inits_give_their_name_away", "test_rescues_in_a_row", "row_is_as_expected[createoops]",
+    "row_is_as_expected[kerneloops]", "row_is_as_expected[provider]", "row_is_as_expected[leak_ref]",
+    "row_is_as_expected[none_exit]", "row_is_as_expected[bug_mod2]",
 )  # fmt: skip
 """What is left to `--all-kernels` and `--kernels`."""
 
