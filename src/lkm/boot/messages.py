@@ -12,19 +12,31 @@
     probe of 00:04 with driver serial returned 0 after 5 usecs     since 6.11 with the driver
     Run /init as init process                                      run_init_process: the kernel's boot is over
 
-The functions are `%pS`: in a loadable module `[name]` follows. `dmesg`, `dmesg -r`, `journalctl -k
--o short-monotonic` and records of /dev/kmsg are read, also where CONFIG_PRINTK_CALLER names the caller.
+The functions are `%pS`: in a loadable module `[name]` follows. `dmesg` (also with -r, -x, -d, and colours),
+`journalctl -k -o short-monotonic`, a kern.log that keeps the kernel's time and records of /dev/kmsg are read, also
+where CONFIG_PRINTK_CALLER names the caller.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional, Union
 
 from lkm.formats.kmsg import KmsgError, parse_kmsg_record
 
-__all__ = ["Call", "Entering", "Event", "Message", "Probe", "Return", "Said", "parse_events", "parse_log"]
+__all__ = [
+    "Call",
+    "Entering",
+    "Event",
+    "Message",
+    "Probe",
+    "Return",
+    "Said",
+    "last_boot",
+    "parse_events",
+    "parse_log",
+]
 
 
 class Message(NamedTuple):
@@ -93,8 +105,10 @@ LONGEST = 4096
 _STUB = re.compile(r"__initstub__kmod_\S+?__\d{1,9}_\d{1,9}_(?P<function>\S+?)(?:early|rootfs|con|[0-7]s?)")
 _NUMBER = r"\d{1,15}"
 _STAMP = re.compile(
-    r"^(?:<\d+>)?\[\s*(?P<time>\d{1,9}\.\d{1,9})\]\s?(?:\[\s*[TC]\d+\]\s?)?(?:\S+ kernel: )?(?P<text>.*)$"
+    r"^(?:<\d+>)?(?:[a-z]+ *:[a-z]+ *: |[^\[]{1,120} kernel: )?"
+    r"\[\s*(?P<time>\d{1,9}\.\d{1,9})(?: +<[ \d.]+>)?\]\s?(?:\[\s*[TC]\d+\]\s?)?(?:\S+ kernel: )?(?P<text>.*)$"
 )
+_COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m")
 _FUNCTION = (
     rf"(?:(?P<number>{_NUMBER})_)?(?P<function>[^\s+]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?"
     r"(?: \[(?P<module>[^\]]+)\])?"
@@ -118,7 +132,7 @@ def parse_log(text: str) -> list[Message]:
     """The messages of a log that have a time; other lines are left out."""
     found = []
     for line in text.splitlines():
-        match = _STAMP.match(line)
+        match = _STAMP.match(_COLOUR.sub("", line) if "\x1b" in line else line)
         if match:
             found.append(Message(float(match["time"]), match["text"]))
         elif ";" in line and line[:1].isdigit():
@@ -128,6 +142,12 @@ def parse_log(text: str) -> list[Message]:
                 continue
             found.append(Message(record.timestamp_us / 1e6, record.text))
     return found
+
+
+def last_boot(messages: Sequence[Message]) -> tuple[Sequence[Message], int]:
+    """The messages from the last "Linux version" on, and how many boots there are: a log may hold several."""
+    starts = [place for place, message in enumerate(messages) if _RELEASE.match(message.text)]
+    return (messages[starts[-1] :], len(starts)) if len(starts) > 1 else (messages, 1)
 
 
 def parse_events(messages: Iterable[Message]) -> Iterator[Event]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lkm.boot.compare import Difference, compare
 from lkm.boot.initcall import Initcall
-from lkm.boot.messages import Message, parse_events, parse_log
+from lkm.boot.messages import Message, last_boot, parse_events, parse_log
 from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
 from lkm.cli.boot_source import root_of, source_of
 from lkm.cli.render import plain, styled, table, wants_colour
@@ -121,6 +121,15 @@ def _of_messages(
 ) -> tuple[Timeline, str]:
     """The timeline of `messages`, with the table of their kernel where that can be read; `running`: they are of
     the kernel that runs, also where they do not say so."""
+    messages, boots = last_boot(messages)
+    made, note = _of_boot(messages, arguments, running=running)
+    several = f"of {boots} boots in these messages, the last" if boots > 1 else ""
+    return made, "; ".join(each for each in (several, note) if each)
+
+
+def _of_boot(
+    messages: Sequence[Message], arguments: argparse.Namespace, *, running: bool
+) -> tuple[Timeline, str]:
     bare = make_timeline(parse_events(messages), ())
     if not (bare.release or running or arguments.image or arguments.kernel):
         return (

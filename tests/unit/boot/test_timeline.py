@@ -127,6 +127,11 @@ def test_the_sums() -> None:
 
 
 FORMS = {
+    "dmesg -x": "kern  :debug : [    1.000000] calling  f+0x0/0x10 @ 1",
+    "dmesg -d": "[    1.000000 <    0.000010>] calling  f+0x0/0x10 @ 1",
+    "dmesg -L": "\x1b[32m[    1.000000] \x1b[0mcalling  f+0x0/0x10 @ 1",
+    "kern.log": "Nov 22 10:00:00 host kernel: [    1.000000] calling  f+0x0/0x10 @ 1",
+    "kern.log, RFC 3339": "2026-11-22T10:00:00.123456+00:00 host kernel: [    1.000000] calling  f+0x0/0x10 @ 1",
     "dmesg": "[    1.000000] calling  f+0x0/0x10 @ 1",
     "dmesg with callers": "[    1.000000][    T1] calling  f+0x0/0x10 @ 1",
     "raw": "<7>[    1.000000] calling  f+0x0/0x10 @ 1",

@@ -168,3 +168,12 @@ def test_the_earlier_boot_has_its_own_kernel(root: Path, capsys: pytest.CaptureF
     assert f"{before}: calls have no levels: no initcalls of 9.9" in capsys.readouterr().err
     assert run([*argv, "--compare", "/dev/null"]) == 1
     assert "no initcall in /dev/null" in capsys.readouterr().err
+
+
+def test_of_several_boots_the_last(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    earlier = LOG.replace(RELEASE, "1.2.3-older").replace("acpi_init", "gone_init")
+    (root / "log").write_text(earlier + LOG, encoding="utf-8")
+    found = lkm_json(capsys, root, "--timeline", str(root / "log"))
+    assert (found["release"], found["totals"]["calls"]) == (RELEASE, 8)
+    assert found["note"] == "of 2 boots in these messages, the last"
+    assert "gone_init" not in {row["function"] for row in found["runs"]}
