@@ -44,6 +44,7 @@ class Outcome(enum.Enum):
 class Run(NamedTuple):
     """One call of a function. `kind`: `initcall`, `module` (the init of a loadable one), `async`.
 
+    Where the message of its begin is lost, `pid` is 0 and `start` that of its end less what it took.
     `initcall` is its row of the table, None where it has none; `usecs` how long it took, None without an end.
     """
 
@@ -124,17 +125,24 @@ class _Maker:
                 self._live[len(self._runs)] = None
             self._runs.append(self._begin(event))
         elif isinstance(event, Return):
-            waiting = self._open.get((event.function, event.module, event.asynchronous))
-            if waiting:
-                place = waiting.pop()
-                self._live.pop(place, None)
-                self._runs[place] = _ended(self._runs[place], event)
+            self._end(event)
         elif isinstance(event, Probe):
             self._probes.append((event, self._around(event)))
         elif isinstance(event, Said):
             self._said.setdefault(event.about, []).append(event)
             if event.about == "warning":
                 self._warn(event)
+
+    def _end(self, event: Return) -> None:
+        waiting = self._open.get((event.function, event.module, event.asynchronous))
+        if waiting:
+            place = waiting.pop()
+            self._live.pop(place, None)
+            self._runs[place] = _ended(self._runs[place], event)
+            return
+        start = max(0.0, event.time - event.usecs / 1e6)  # its "calling" is lost: overwritten, or dropped
+        call = Call(start, event.function, event.module, 0, event.asynchronous)
+        self._runs.append(_ended(self._begin(call), event))
 
     def _around(self, event: Probe) -> Optional[int]:
         """The latest call that has not returned, and began before the probe did: not so for what an asynchronous

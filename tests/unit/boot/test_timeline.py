@@ -298,3 +298,12 @@ def test_many_calls_of_one_name_are_compared_in_no_long_time() -> None:
     started = time.process_time()
     assert len(compare(made, made)) == 20_000
     assert time.process_time() - started < 2
+
+
+def test_a_call_whose_begin_is_lost_is_known_by_its_end() -> None:
+    made = timeline_of(LOG.replace("<7>[    0.200000] calling  acpi_init+0x0/0x5a0 @ 1\n", ""))
+    run = run_of(made, "acpi_init")
+    assert run.start == pytest.approx(0.2)
+    assert (run.usecs, run.pid) == (332000, 0)
+    assert run.initcall == TABLE[3]
+    assert (made.uncalled, made.disordered) == ((), ())
