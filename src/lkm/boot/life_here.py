@@ -57,7 +57,12 @@ def _loadable(root: Root, path: str, *, asked: tuple[str, ...]) -> Life:
     config = read_config(root)
     everything = not config or config.get("CONFIG_KALLSYMS_ALL") == "y"
     now = _now(root, module.name) if is_running(root) else Now(running=False)
-    return life_of_file(module, path, now, kallsyms_all=everything, asked=asked)
+    found = life_of_file(module, path, now, kallsyms_all=everything, asked=asked)
+    if not now.running or not read_number(root.join("/proc/sys/kernel/modules_disabled")):
+        return found
+    shut = "kernel.modules_disabled is set"  # may_init_module and delete_module (kernel/module/main.c, 6.1)
+    rows = (row._replace(obstacle=shut) if "_module(2)" in row.by else row for row in found.transitions)
+    return found._replace(transitions=tuple(rows))
 
 
 def _asked(root: Root, tree: Tree, name: ModuleName) -> tuple[str, ...]:

@@ -272,3 +272,11 @@ def test_messages_that_cannot_be_read_are_told(root: Root) -> None:
     assert "what it returned is not known: /dev/kmsg: " in lines_of(
         read_life(root, "demo"), "its init is called"
     )
+
+
+@pytest.mark.parametrize("state", ["live", ""])
+def test_nothing_is_loaded_or_removed_where_modules_are_disabled(state: str, root: Root) -> None:
+    Path(root.path, "proc/sys/kernel/modules_disabled").write_text("1\n", encoding="utf-8")
+    Path(root.path, "sys/module/demo/initstate").write_text(state, encoding="utf-8")
+    (row,) = read_life(root, "demo").transitions
+    assert row.obstacle == "kernel.modules_disabled is set"
