@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ import tempfile
 from bench.measure import Comparison, progress, time_process
 
 from lkm.lab.kernels import get_kernel
-from lkm.lab.module_tree import module_tree
+from lkm.lab.module_tree import link_tree, module_tree
 from lkm.lab.process import find_tool
 
 __all__ = ["compare_check_all", "compare_check_one"]
@@ -58,13 +57,7 @@ def compare_check_one(rounds: int) -> Comparison:
 def _make_tree(top: str) -> str:
     """The tree with its indexes, and the image and configuration in boot."""
     source, release = module_tree(KERNEL, suffix="", progress=progress)
-    destination = f"{top}/lib/modules/{release}"
-    os.makedirs(destination)
-    for entry in os.scandir(f"{source}/lib/modules/{release}"):
-        if entry.is_dir():
-            os.symlink(entry.path, f"{destination}/{entry.name}")
-        else:
-            shutil.copy(entry.path, destination)
+    link_tree(source, top, release)
     subprocess.run([find_tool("depmod"), "-b", top, release], check=True)
     os.mkdir(f"{top}/boot")
     image = get_kernel(KERNEL, progress=progress)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from bench.listing import MODULES, make_machine
 from bench.measure import Comparison, progress, time_process
 
-from lkm.lab.module_tree import module_tree
+from lkm.lab.module_tree import link_tree, module_tree
 from lkm.lab.process import find_tool
 
 __all__ = ["compare_lsmod", "compare_modinfo", "compare_modinfo_xz", "compare_modprobe_show", "launchers"]
@@ -51,13 +50,7 @@ def compare_modprobe_show(rounds: int) -> Comparison:
     """`modprobe -D ext4`: a look-up in the indexes, four modules long."""
     source, release = module_tree(KERNEL, progress=progress)
     with launchers() as tools, tempfile.TemporaryDirectory(prefix="lkm-bench-") as top:
-        tree = f"{top}/lib/modules/{release}"
-        os.makedirs(tree)
-        for entry in os.scandir(f"{source}/lib/modules/{release}"):
-            if entry.is_dir():
-                os.symlink(entry.path, f"{tree}/{entry.name}")
-            else:
-                shutil.copy(entry.path, tree)
+        link_tree(source, top, release)
         subprocess.run([find_tool("depmod"), "-b", top, release], check=True)
         ours, peer = [], []
         what = ["-D", "-d", top, "-S", release, "ext4"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 
-from lkm.lab.module_tree import module_tree
+from lkm.lab.module_tree import link_tree, module_tree
 from tests.machine.fake import kmod_path
 
 __all__ = ["KERNELS", "indexed_tree", "modules_of"]
@@ -23,13 +22,7 @@ def indexed_tree(kernel: str) -> Iterator[tuple[str, str]]:
     """A directory with `lib/modules/RELEASE`, and RELEASE; the modules themselves are those in the cache."""
     source, release = module_tree(kernel, progress=print)
     with tempfile.TemporaryDirectory(prefix="lkm-compare-") as top:
-        tree = f"{top}/lib/modules/{release}"
-        os.makedirs(tree)
-        for entry in os.scandir(f"{source}/lib/modules/{release}"):
-            if entry.is_dir():
-                os.symlink(entry.path, f"{tree}/{entry.name}")
-            else:
-                shutil.copy(entry.path, tree)
+        link_tree(source, top, release)
         subprocess.run([kmod_path("depmod"), "-b", top, release], check=True)
         yield top, release
 

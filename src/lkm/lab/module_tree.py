@@ -16,7 +16,7 @@ from lkm.lab.cache import Progress, cache_dir, locked, publish, use
 from lkm.lab.kernels import get_kernel
 from lkm.lab.process import run_tool
 
-__all__ = ["SUFFIXES", "compress", "module_tree"]
+__all__ = ["SUFFIXES", "compress", "link_tree", "module_tree"]
 
 SUFFIXES = ("", ".xz", ".zst", ".gz")
 _XZ_DICTIONARY = 1 << 20
@@ -80,6 +80,18 @@ def _convert(source: str, destination: str, suffix: str) -> None:
                 data = decompress(file.read(), name=path)
             with open(os.path.join(into, f"{module}.ko{suffix}"), "wb") as file:
                 file.write(compress(data, suffix))
+
+
+def link_tree(source: str, top: str, release: str) -> str:
+    """Make `lib/modules/RELEASE` below `top`, with links to the modules below `source`, for a depmod of its own."""
+    tree = os.path.join(top, "lib/modules", release)
+    os.makedirs(tree)
+    for entry in os.scandir(os.path.join(source, "lib/modules", release)):
+        if entry.is_dir():
+            os.symlink(entry.path, os.path.join(tree, entry.name))
+        else:
+            shutil.copy(entry.path, tree)
+    return tree
 
 
 def compress(data: bytes, suffix: str) -> bytes:
