@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint test-fast test-browser test-vm compare test-kernels test-kmod soak bench helper clean distclean
+.PHONY: help setup packages demo test lint test-fast test-browser test-vm compare explore test-kernels test-kmod soak bench helper clean distclean
 .DELETE_ON_ERROR:
 
 PYTHON3 ?= python3
@@ -105,6 +105,10 @@ test-browser: setup  ## the timeline's page and picture in headless Chromium
 test-vm: setup  ## the tests on real kernels: all on the newest, a chosen few on the others
 	@$(call say,tests on real kernels (the first time they are fetched: about 100 MB each))
 	@$(PYTHON) -m pytest -q -n $(VM_JOBS) tests/vm
+
+explore: setup  ## the property tests with new examples, five hundred each (half an hour)
+	@$(call say,new examples)
+	@LKM_EXAMPLES=500 $(PYTHON) -m pytest -q -n $(JOBS) tests/property
 
 test-kernels: setup  ## all tests on all kernels, a hundred rescues in a row on each; makes docs/kernels.md
 	@$(call say,all tests on all kernels)

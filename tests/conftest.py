@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,8 +19,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """How long an example takes is the machine's matter. The table is written by the process that gathers reports."""
-    settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    """How long an example takes is the machine's matter, and the same examples come each time: new ones are drawn
+    by `make explore`. The table is written by the process that gathers reports."""
+    explore = int(os.environ.get("LKM_EXAMPLES") or 0)
+    settings.register_profile(
+        "any-machine",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=not explore,
+        max_examples=explore or 100,
+    )
     settings.load_profile("any-machine")
     if config.getoption("--table") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(TableWriter(config.getoption("--table")))

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,8 +91,16 @@ def without_bad_lines(answer: Answer) -> Answer:
 
 
 def check_alike(machine: Machine, *argv: str) -> Answer:
-    """As `check_same`, for what kmod 30 and 34 word differently, or say too early."""
+    """As `check_same`, for what kmod 30 and 34 word differently, or say too early.
+
+    kmod recurses without end where the alias of a module that a soft dependency names leads back, and dies of it:
+    then lkm is to end as a tool does, with no call that kmod did not make.
+    """
     expected, found = as_34(machine.kmod(*argv)), without_notes(machine.lkm(*argv))
+    if expected.code == -signal.SIGSEGV:
+        assert found.code in (0, 1), (argv, found)
+        assert set(found.calls.splitlines()) <= set(expected.calls.splitlines()), (argv, found)
+        return found
     if argv[0] != "modprobe" or {"-q", "-s"} & set(argv):
         expected, found = without_bad_lines(expected), without_bad_lines(found)
     assert found == expected, "\n".join((" ".join(argv), f"kmod: {expected}", f"lkm:  {found}"))
