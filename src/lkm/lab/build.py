@@ -35,6 +35,10 @@ __all__ = ["BuildFailed", "build_modules"]
 MAKE_FLAGS = ("CONFIG_DEBUG_INFO_BTF_MODULES=", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=")
 """Making BTF takes pahole, and up to 6.1 a vmlinux that is not there; compilers differ in how they align."""
 
+ALIGNED = "KCFLAGS=-D__cold__="
+"""gcc up to 13 aligns no function that is cold, as each init is, and arm64's ftrace keeps eight bytes in front of
+each (since 6.3, CONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS): ftrace_init_nop oopses where they are misaligned."""
+
 PRODUCTS = re.compile(r"\.(o|ko|mod|mod\.c|cmd|symvers|order)$|^\.tmp_versions$|^\.git$|^__pycache__$")
 
 
@@ -66,7 +70,7 @@ def build_modules(
     kbuild = _kbuild(source_dir, sources)
     image = get_kernel(kernel, progress=progress)
     states = [(name, sha256_file(os.path.join(source_dir, name))) for name in sources]
-    key = content_key(image.release, image.version, image.series.compiler, MAKE_FLAGS, states)
+    key = content_key(image.release, image.version, image.series.compiler, _make_flags(image), states)
     home = os.path.join(cache_dir("modules"), key)
     with locked(f"modules-{key[:2]}"):
         if not intact(home):
@@ -103,6 +107,10 @@ def _kbuild(source_dir: str, sources: list[str]) -> str:
     return "".join(f"obj-m += {name}\n" for name in objects)
 
 
+def _make_flags(kernel: Kernel) -> tuple[str, ...]:
+    return (*MAKE_FLAGS, ALIGNED) if find_architecture(kernel.series.architecture).kbuild == "arm64" else MAKE_FLAGS
+
+
 def _toolchain(kernel: Kernel) -> list[str]:
     """Which compiler, and of which make: a cross compiler where the kernel is not of this machine's architecture."""
     architecture = find_architecture(kernel.series.architecture)
@@ -123,7 +131,7 @@ def _build(
         if kbuild:
             with open(os.path.join(copy, "Kbuild"), "w", encoding="utf-8") as stream:
                 stream.write(kbuild)
-        argv = [find_tool("make"), "-C", headers, f"M={copy}", *_toolchain(kernel), *MAKE_FLAGS, "modules"]
+        argv = [find_tool("make"), "-C", headers, f"M={copy}", *_toolchain(kernel), *_make_flags(kernel), "modules"]
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))
         }
