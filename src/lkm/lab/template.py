@@ -69,11 +69,7 @@ def _clone(hardware: Hardware, home: str, share: str | None) -> Session:
 
 def _template(kernel: Kernel, hardware: Hardware, progress: Progress) -> str:
     """The directory with `ram` and `state`; made under a lock if it is not there or damaged."""
-    stat = os.stat
-    # The initramfs is named by its content, and its date is that of its last use.
-    files = [(path, stat(path).st_mtime_ns) for path in (hardware.kernel, hardware.modules)]
-    key = content_key(qemu_identity(hardware.architecture.emulator), hardware, files)
-    home = os.path.join(cache_dir("templates"), f"{kernel.release}-{key}")
+    home = os.path.join(cache_dir("templates"), f"{kernel.release}-{_key(hardware)}")
     if intact(home):
         return use(home)
     with locked(f"template-{kernel.release}"):
@@ -84,6 +80,12 @@ def _template(kernel: Kernel, hardware: Hardware, progress: Progress) -> str:
                 _freeze(hardware, scratch, progress)
                 write_manifest(scratch, {"release": kernel.release}, unhashed=("ram",))
     return home
+
+
+def _key(hardware: Hardware) -> str:
+    """By all that QEMU is told. The initramfs is named by its content, and its date is that of its last use."""
+    files = [(path, os.stat(path).st_mtime_ns) for path in (hardware.kernel, hardware.modules)]
+    return content_key(qemu_identity(hardware.architecture.emulator), hardware.arguments(), files)
 
 
 def _freeze(hardware: Hardware, directory: str, progress: Progress) -> None:
