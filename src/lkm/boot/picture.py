@@ -36,6 +36,7 @@ _EDGES = {
     Outcome.DEFERRED: "#e08000",
     Outcome.UNFINISHED: "#c00000",
     Outcome.ODD: "#e08000",
+    Outcome.LOST: "#e08000",
 }
 _TEXT = "font:12px sans-serif;fill:#222"
 _SMALL = "font:10px sans-serif;fill:#555"
@@ -161,7 +162,8 @@ def _step(span: float) -> float:
 
 
 def _row(top: ElementTree.Element, run: Run, probes: Sequence[ProbeRun], scale: _Scale, y: float) -> None:
-    end = run.end if run.end is not None else scale.end
+    still = scale.end if run.outcome is Outcome.UNFINISHED else run.start
+    end = still if run.end is None else run.end
     x, width = scale.bar(run.start, max(end, run.start + (run.usecs or 0) / 1e6))
     fill = _COLOURS[LEVELS.index(run.initcall.level)] if run.initcall else _PLAIN
     bar = _add(top, "rect", x=x, y=y, width=width, height=ROW - 4, fill=fill)
@@ -182,11 +184,19 @@ def _row(top: ElementTree.Element, run: Run, probes: Sequence[ProbeRun], scale: 
         left, wide = scale.bar(probe.start, probe.end)
         mark = _add(top, "rect", x=left, y=y + ROW - 3, width=wide, height=4, fill="#555555")
         mark.set("class", "probe")
-        driver = f" by {probe.driver}" if probe.driver else ""
-        _tell(mark, f"probe of {probe.device}{driver}: {milliseconds(probe.usecs)}, {probe.outcome.value}")
+        _tell(mark, _describe_probe(probe))
+
+
+def _describe_probe(probe: ProbeRun) -> str:
+    driver = f" by {probe.driver}" if probe.driver else ""
+    text = f"probe of {probe.device}{driver}: {milliseconds(probe.usecs)}, {probe.outcome.value}"
+    doubt = f" (here by time alone, {probe.candidates} calls were open)" if probe.candidates > 1 else ""
+    return text + doubt
 
 
 def _took(run: Run) -> str:
+    if run.outcome is Outcome.LOST:
+        return "its return is lost"
     if run.usecs is None:
         return "did not return"
     result = f", returned {run.result}" if run.result else ""

@@ -24,6 +24,10 @@ __all__ = ["Outcome", "ProbeRun", "Run", "Timeline", "Totals", "make_timeline", 
 EPROBE_DEFER = 517
 MOST_OPEN = 64
 """Calls that have not returned, which are looked at for a probe."""
+ASYNC_PROBES = frozenset({"__device_attach_async_helper", "__driver_attach_async_helper"})
+"""The asynchronous functions that probe (drivers/base/dd.c, 5.10 to 7.3)."""
+TICK = 0.01
+"""Seconds: the longest that a clock goes in before the processor's own is trusted (CONFIG_HZ_100)."""
 
 
 class Outcome(enum.Enum):
@@ -39,13 +43,16 @@ class Outcome(enum.Enum):
     """A positive number, which is no result for an initcall."""
     UNFINISHED = "unfinished"
     """It has not returned in these messages."""
+    LOST = "lost"
+    """Its thread went on, so that it has returned: the message of that is lost."""
 
 
 class Run(NamedTuple):
     """One call of a function. `kind`: `initcall`, `module` (the init of a loadable one), `async`.
 
-    Where the message of its begin is lost, `pid` is 0 and `start` that of its end less what it took.
-    `initcall` is its row of the table, None where it has none; `usecs` how long it took, None without an end.
+    `called` is false where the message of its begin is lost: then `start` is that of its end less what it took,
+    and `pid` 0 where its end does not tell it. `initcall` is its row of the table, None where it has none; `usecs`
+    how long it took, None without an end.
     """
 
     function: str
@@ -59,11 +66,18 @@ class Run(NamedTuple):
     outcome: Outcome
     warnings: tuple[str, ...] = ()
     initcall: Optional[Initcall] = None
+    called: bool = True
 
 
 class ProbeRun(NamedTuple):
-    """A driver's probe of a device; `within` is the function of the initcall, or of the module's init, in whose
-    time it began and ended, or "", and `run` its index among the timeline's runs, None for none."""
+    """A driver's probe of a device; `run` is the index of the run that it is a part of, None for none, and `within`
+    its function, or "".
+
+    `by` says how that is known: `thread`, where the kernel names the thread of each message and that is in this
+    call; else `time`: it began and ended while this call was open. `candidates` is how many calls were: with more
+    than one it may be another's (the last to begin is taken), and without one a worker's. A probe in an asynchronous
+    function is that one's: which initcall has queued it no message tells.
+    """
 
     device: str
     driver: str
@@ -74,12 +88,15 @@ class ProbeRun(NamedTuple):
     outcome: Outcome
     within: str
     run: Optional[int] = None
+    by: str = "time"
+    candidates: int = 0
 
 
 class Timeline(NamedTuple):
     """`unmatched`: initcalls that ran and are not in the table; `disordered`: that ran before one which stands
     before them; `uncalled`: that are in the table and did not run; `blacklisted`: left out by initcall_blacklist=.
-    `init_at` is when the first program started, None if these messages do not say so."""
+    `init_at` is when the first program started, None if these messages do not say so; `dropped` how many messages a
+    console had no time for."""
 
     release: str
     runs: tuple[Run, ...]
@@ -90,6 +107,15 @@ class Timeline(NamedTuple):
     disordered: tuple[str, ...]
     uncalled: tuple[str, ...]
     blacklisted: tuple[str, ...]
+    dropped: int = 0
+
+
+class _Place(NamedTuple):
+    """Where a probe belongs: as in ProbeRun."""
+
+    run: Optional[int]
+    by: str
+    candidates: int
 
 
 def make_timeline(events: Iterable[Event], table: Sequence[Initcall]) -> Timeline:
@@ -110,7 +136,7 @@ class _Maker:
             self._rows.setdefault(call.function, deque()).append(number)
         self._runs: list[Run] = []
         self._open: dict[tuple[str, str, int], list[int]] = {}
-        self._probes: list[tuple[Probe, Optional[int]]] = []
+        self._probes: list[tuple[Probe, _Place]] = []
         self._live: dict[int, None] = {}
         self._said: dict[str, list[Said]] = {}
         self._last = -1
@@ -118,38 +144,62 @@ class _Maker:
 
     def take(self, event: Event) -> None:
         if isinstance(event, Call):
-            self._open.setdefault((event.function, event.module, event.asynchronous), []).append(
-                len(self._runs)
-            )
-            if not event.asynchronous:
-                self._live[len(self._runs)] = None
-            self._runs.append(self._begin(event))
+            self._call(event)
         elif isinstance(event, Return):
             self._end(event)
         elif isinstance(event, Probe):
             self._probes.append((event, self._around(event)))
-        elif isinstance(event, Said):
+        else:
             self._said.setdefault(event.about, []).append(event)
             if event.about == "warning":
                 self._warn(event)
+            elif event.about == "init":
+                self._lose("initcall")  # kernel_init (init/main.c) has called them all
+
+    def _call(self, event: Call) -> None:
+        run = self._begin(event)
+        if run.kind != "async":
+            self._lose(run.kind, run.pid)
+        place = len(self._runs)
+        self._open.setdefault((event.function, event.module, event.asynchronous), []).append(place)
+        self._live[place] = None
+        self._runs.append(run)
+
+    def _lose(self, kind: str, pid: int = 0) -> None:
+        """What is open of `kind` has returned: initcalls are called one after the other, and a thread has one
+        module's init at a time (do_one_initcall is not called within itself)."""
+        for place in [*itertools.islice(reversed(self._live), MOST_OPEN)]:
+            run = self._runs[place]
+            if run.kind == kind and (kind == "initcall" or run.pid == pid):
+                del self._live[place]
+                self._runs[place] = run._replace(outcome=Outcome.LOST)
 
     def _end(self, event: Return) -> None:
         waiting = self._open.get((event.function, event.module, event.asynchronous))
-        if waiting:
+        while waiting:
             place = waiting.pop()
-            self._live.pop(place, None)
-            self._runs[place] = _ended(self._runs[place], event)
-            return
+            if place in self._live:
+                del self._live[place]
+                self._runs[place] = _ended(self._runs[place], event)
+                return
         start = max(0.0, event.time - event.usecs / 1e6)  # its "calling" is lost: overwritten, or dropped
-        call = Call(start, event.function, event.module, 0, event.asynchronous)
-        self._runs.append(_ended(self._begin(call), event))
+        call = Call(start, event.function, event.module, event.thread or 0, event.asynchronous)
+        run = self._begin(call)
+        if run.kind == "initcall":
+            self._lose(run.kind)
+        self._runs.append(_ended(run._replace(called=False), event))
 
-    def _around(self, event: Probe) -> Optional[int]:
-        """The latest call that has not returned, and began before the probe did: not so for what an asynchronous
-        probe only ends in."""
+    def _around(self, event: Probe) -> _Place:
+        """By its thread the innermost call of that; else the latest that could be it by its time."""
         latest = itertools.islice(reversed(self._live), MOST_OPEN)
+        if event.thread is not None:
+            own = next((place for place in latest if self._runs[place].pid == event.thread), None)
+            return _Place(own, "thread", 0 if own is None else 1)
         start = event.time - event.usecs / 1e6
-        return next((place for place in latest if self._runs[place].start <= start), None)
+        slack = 0 if event.usecs % 1000 else TICK
+        fitting = [place for place in latest if self._runs[place].start <= start + slack]
+        fitting = [place for place in fitting if _may_probe(self._runs[place])]
+        return _Place(fitting[0] if fitting else None, "time", len(fitting))
 
     def _begin(self, event: Call) -> Run:
         kind = "async" if event.asynchronous else "module" if event.module else "initcall"
@@ -173,12 +223,6 @@ class _Maker:
                 self._runs[place] = run._replace(warnings=(*run.warnings, event.text))
                 return
 
-    def _returned(self, place: Optional[int]) -> tuple[Optional[int], str]:
-        """The run and its function; none where its return is not in the messages: it may be lost."""
-        if place is None or self._runs[place].outcome is Outcome.UNFINISHED:
-            return None, ""
-        return place, self._runs[place].function
-
     def finish(self) -> Timeline:
         said = self._said
         init = said.get("init", [None])[0]
@@ -190,7 +234,7 @@ class _Maker:
         return Timeline(
             release=release.text if release else "",
             runs=tuple(self._runs),
-            probes=tuple(_probe_run(probe, self._returned(place), bound) for probe, place in self._probes),
+            probes=tuple(_probe_run(probe, place, self._runs, bound) for probe, place in self._probes),
             init=init.text if init else "",
             init_at=init.time if init else None,
             unmatched=tuple(run.function for run in calls if run.initcall is None) if self._table else (),
@@ -199,7 +243,13 @@ class _Maker:
                 name for number in remaining if (name := self._table[number].function) not in left_out
             ),
             blacklisted=tuple(sorted(left_out)),
+            dropped=sum(int(event.text) for event in said.get("dropped", [])),
         )
+
+
+def _may_probe(run: Run) -> bool:
+    """Most asynchronous functions probe nothing, and run beside all else."""
+    return run.kind != "async" or run.function in ASYNC_PROBES
 
 
 def _ended(run: Run, event: Return) -> Run:
@@ -239,11 +289,13 @@ def _outcome_of_probe(result: int, bound: int) -> Outcome:
     return outcome_of(-abs(result))
 
 
-def _probe_run(probe: Probe, around: tuple[Optional[int], str], bound: int) -> ProbeRun:
-    device, driver, usecs = probe.device, probe.driver, probe.usecs
-    outcome = _outcome_of_probe(probe.result, bound)
-    start, (run, within) = max(0.0, probe.time - usecs / 1e6), around
-    return ProbeRun(device, driver, start, probe.time, usecs, probe.result, outcome, within, run)
+def _probe_run(probe: Probe, place: _Place, runs: Sequence[Run], bound: int) -> ProbeRun:
+    if place.run is not None and place.by == "time" and runs[place.run].end is None:
+        place = _Place(None, "time", place.candidates)  # nothing tells until when it was open
+    return ProbeRun(
+        probe.device, probe.driver, max(0.0, probe.time - probe.usecs / 1e6), probe.time, probe.usecs, probe.result,
+        _outcome_of_probe(probe.result, bound), "" if place.run is None else runs[place.run].function, *place,
+    )  # fmt: skip
 
 
 class Totals(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 from lkm.boot.compare import Difference, compare
 from lkm.boot.initcall import Initcall
-from lkm.boot.messages import Message, last_boot, parse_events, parse_log
+from lkm.boot.messages import Call, Message, Return, last_boot, parse_events, parse_log, untimed
 from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
 from lkm.cli.boot_source import root_of, source_of
 from lkm.cli.render import plain, styled, table, wants_colour
@@ -23,6 +23,9 @@ SCHEMA = "lkm.timeline/1"
 DMESG = "dmesg"
 MOST_NAMES = 12
 REMEDY = "boot with initcall_debug log_buf_len=16M, then dmesg > FILE"
+REMEDY_OF_TIME = (
+    "dmesg > FILE without -T, -t, -e and --time-format, or journalctl -k -o short-monotonic > FILE"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -182,17 +185,28 @@ def _messages(source: str, arguments: argparse.Namespace) -> Sequence[Message]:
     lines, note = read_all(root_of(arguments))
     if note:
         print(f"lkm: {note}", file=sys.stderr)
-    return [Message(line.timestamp, line.text) for line in lines]
+    return [Message(line.timestamp, line.text, line.caller) for line in lines]
 
 
 def _read(path: str) -> Sequence[Message]:
-    if path == "-":
-        return parse_log(sys.stdin.buffer.read().decode("utf-8", "backslashreplace"))
+    """LkmError where the lines that count have a time, and it is not the kernel's."""
     try:
-        with open(path, "rb") as stream:
-            return parse_log(stream.read().decode("utf-8", "backslashreplace"))
+        if path == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as stream:
+                data = stream.read()
     except OSError as error:
         raise LkmError(f"{path} cannot be read: {error.strerror}", remedy=REMEDY) from error
+    text = data.decode("utf-8", "backslashreplace")
+    messages = parse_log(text)
+    if not any(isinstance(event, (Call, Return)) for event in parse_events(messages)) and (
+        line := untimed(text)
+    ):
+        raise LkmError(
+            f"{path}: these messages have not the kernel's own time: {line[:120]}", remedy=REMEDY_OF_TIME
+        )
+    return messages
 
 
 def _write(path: str, text: str) -> None:
@@ -258,7 +272,20 @@ def _render_totals(made: Timeline) -> list[str]:
             f"{sums.probes} probes took {_milliseconds(sums.probe_usecs)} ms; "
             f"the longest, of {plain(longest.device)}, {_milliseconds(longest.usecs)} ms"
         )
+        lines += _render_doubt(made)
     return lines
+
+
+def _render_doubt(made: Timeline) -> list[str]:
+    """Which call a probe is of is certain only where the kernel names the threads of its messages."""
+    laid = [probe for probe in made.probes if probe.by == "time" and probe.run is not None]
+    if not laid:
+        return []
+    several = sum(1 for probe in laid if probe.candidates > 1)
+    doubt = f"; of {several} several calls were open" if several else ""
+    count = "1 probe is" if len(laid) == 1 else f"{len(laid)} probes are"
+    why = "this kernel does not name threads (CONFIG_PRINTK_CALLER)"
+    return [f"{count} laid on a call by time alone: {why}{doubt}"]
 
 
 def _render_troubles(made: Timeline) -> list[str]:
@@ -269,7 +296,8 @@ def _render_troubles(made: Timeline) -> list[str]:
         if run.outcome in {Outcome.FAILED, Outcome.DEFERRED}:
             lines.append(f"{run.outcome.value}: {run.function} returned {run.result}{text and ', ' + text}")
         elif run.outcome is Outcome.UNFINISHED:
-            lines.append(f"did not return: {run.function}, called at {run.start:.6f}")
+            doubt = ", or the message is among the dropped" if made.dropped else ""
+            lines.append(f"did not return: {run.function}, called at {run.start:.6f}{doubt}")
         elif text:
             lines.append(f"warning: {run.function} returned with {text}")
     lines += [
@@ -277,7 +305,15 @@ def _render_troubles(made: Timeline) -> list[str]:
         for probe in made.probes
         if probe.outcome is Outcome.DEFERRED
     ]
+    if made.dropped:
+        lines.append(
+            f"{made.dropped} messages were dropped: the console was too slow (loglevel=4, or dmesg > FILE)"
+        )
     words = {
+        "its return is not in the messages": [
+            run.function for run in made.runs if run.outcome is Outcome.LOST
+        ],
+        "its call is not in the messages": [run.function for run in made.runs if not run.called],
         "not in the table": made.unmatched,
         "out of order": made.disordered,
         "in the table and not called": made.uncalled,
@@ -299,7 +335,7 @@ def _render_comparison(rows: Sequence[Difference], top: int) -> list[str]:
             f"{row.change / 1000:+.3f}",
             _milliseconds(row.before),
             _milliseconds(row.after),
-            row.level or "-",
+            row.level or ("-" if row.kind == "initcall" else row.kind),
             row.function,
             row.module or "-",
             _change(row),
@@ -307,12 +343,15 @@ def _render_comparison(rows: Sequence[Difference], top: int) -> list[str]:
         for row in (rows[:top] if top else rows)
     ]
     header = ("Change (ms)", "Before", "After", "Level", "Function", "Module", "")
-    lines = table(cells, header=header, right=(0, 1, 2))
-    before, after = (sum(getattr(row, name) or 0 for row in rows) for name in ("before", "after"))
-    new = sum(1 for row in rows if row.before is None)
-    gone = sum(1 for row in rows if row.after is None)
-    lines += ["", f"all initcalls: {_milliseconds(before)} ms before, {_milliseconds(after)} ms after"]
-    return [*lines, f"{new} new, {gone} gone"]
+    lines = [*table(cells, header=header, right=(0, 1, 2)), ""]
+    for kind in ("initcall", "probe"):
+        group = [row for row in rows if row.kind == kind]
+        before, after = (sum(getattr(row, name) or 0 for row in group) for name in ("before", "after"))
+        new = sum(1 for row in group if row.before is None)
+        gone = sum(1 for row in group if row.after is None)
+        took = f"{_milliseconds(before)} ms before, {_milliseconds(after)} ms after"
+        lines.append(f"all {kind}s: {took}; {new} new, {gone} gone")
+    return lines
 
 
 def _change(row: Difference) -> str:

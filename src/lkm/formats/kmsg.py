@@ -19,6 +19,7 @@ __all__ = ["KmsgError", "KmsgRecord", "parse_kmsg_record"]
 
 TIME_LIMIT = 1 << 63
 """Microseconds. The kernel's clock has 64 bits of nanoseconds."""
+_CALLER = b"caller="
 _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
@@ -30,7 +31,8 @@ class KmsgRecord(NamedTuple):
     """A message. `level` is 0 (emergency) to 7 (debug), `facility` 0 for the kernel.
 
     `timestamp_us` is microseconds since boot. `flags` is `-`, or `c` and `+` for parts of a continued line.
-    `fields` are its dictionary: SUBSYSTEM and DEVICE of dev_printk.
+    `fields` are its dictionary: SUBSYSTEM and DEVICE of dev_printk. `caller` is `T` and the task's number, or `C`
+    and the processor's outside of tasks; "" without CONFIG_PRINTK_CALLER.
     """
 
     level: int
@@ -40,6 +42,7 @@ class KmsgRecord(NamedTuple):
     flags: str
     text: str
     fields: Mapping[str, str]
+    caller: str = ""
 
 
 def parse_kmsg_record(data: bytes) -> KmsgRecord:
@@ -61,7 +64,9 @@ def parse_kmsg_record(data: bytes) -> KmsgRecord:
         if line.startswith(b" ") and equals:
             fields[_text(key[1:])] = _text(value)
     flags = parts[3].decode("ascii", "backslashreplace")
-    return KmsgRecord(priority & 7, priority >> 3, seq, timestamp, flags, _text(text), fields)
+    callers = (part[len(_CALLER) :] for part in parts[4:] if part.startswith(_CALLER))
+    caller = next(callers, b"").decode("ascii", "backslashreplace")
+    return KmsgRecord(priority & 7, priority >> 3, seq, timestamp, flags, _text(text), fields, caller)
 
 
 def _text(raw: bytes) -> str:

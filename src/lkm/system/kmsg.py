@@ -21,12 +21,13 @@ _RECORD = 1 << 16
 
 
 class KmsgLine(NamedTuple):
-    """One message. `level` 0 (emergency) to 7 (debug); `timestamp` in seconds since boot."""
+    """One message. `level` 0 (emergency) to 7 (debug); `timestamp` in seconds since boot; `caller` as KmsgRecord."""
 
     level: int
     text: str
     seq: int
     timestamp: float
+    caller: str = ""
 
 
 @final
@@ -119,7 +120,7 @@ def _parsed(data: bytes) -> Optional[KmsgLine]:
         record = parse_kmsg_record(data)
     except ValueError:
         return None
-    return KmsgLine(record.level, record.text, record.seq, record.timestamp_us / 1e6)
+    return KmsgLine(record.level, record.text, record.seq, record.timestamp_us / 1e6, record.caller)
 
 
 def hidden_from_console(line: KmsgLine, loglevel: Optional[int]) -> bool:

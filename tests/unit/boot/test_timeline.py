@@ -11,7 +11,7 @@ import pytest
 
 from lkm.boot.compare import compare
 from lkm.boot.initcall import Initcall, Level
-from lkm.boot.messages import Call, Return, parse_events, parse_log
+from lkm.boot.messages import Call, Message, Return, last_boot, parse_events, parse_log, untimed
 from lkm.boot.page import render_html
 from lkm.boot.picture import milliseconds, render_svg
 from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
@@ -307,3 +307,166 @@ def test_a_call_whose_begin_is_lost_is_known_by_its_end() -> None:
     assert (run.usecs, run.pid) == (332000, 0)
     assert run.initcall == TABLE[3]
     assert (made.uncalled, made.disordered) == ((), ())
+
+
+THREADS = """\
+[    1.000000][    T1] calling  driver_init+0x0/0x1 @ 1
+[    1.050000][   T77] calling  4___driver_attach_async_helper+0x0/0x1 @ 77
+[    1.100000][   T88] probe of deferred with driver worker returned 0 after 10000 usecs
+[    1.200000][   T77] probe of slow with driver disk returned 0 after 100000 usecs
+[    1.300000][    T1] probe of near with driver disk returned 0 after 900000 usecs
+[    1.400000][   T77] initcall 4___driver_attach_async_helper+0x0/0x1 returned after 340000 usecs
+[    1.500000][    T1] initcall driver_init+0x0/0x1 returned 0 after 500000 usecs
+[    1.600000][   T77] probe of later with driver disk returned 0 after 5 usecs
+"""
+
+
+def where_probed(log: str) -> dict[str, tuple[str, str, int]]:
+    return {probe.device: (probe.within, probe.by, probe.candidates) for probe in timeline_of(log).probes}
+
+
+def test_a_probe_is_of_the_call_that_its_thread_is_in() -> None:
+    """CONFIG_PRINTK_CALLER names the thread: whatever else is open, and whatever the clocks say."""
+    assert where_probed(THREADS) == {
+        "deferred": ("", "thread", 0),
+        "slow": ("__driver_attach_async_helper", "thread", 1),
+        "near": ("driver_init", "thread", 1),
+        "later": ("", "thread", 0),
+    }
+
+
+def test_without_threads_a_probe_is_laid_by_its_time_and_doubt_is_told() -> None:
+    log = re.sub(r"\[ +T\d+\]", "", THREADS)
+    assert where_probed(log) == {
+        "deferred": ("__driver_attach_async_helper", "time", 2),
+        "slow": ("__driver_attach_async_helper", "time", 2),
+        "near": ("", "time", 0),
+        "later": ("", "time", 0),
+    }
+    assert "by time alone, 2 calls were open" in render_svg(timeline_of(log))
+    assert "by time alone" not in render_svg(timeline_of(THREADS))
+
+
+def test_an_asynchronous_function_of_a_module_ends_as_well() -> None:
+    made = timeline_of("""\
+[    1.0] calling  7_scan+0x0/0x1 [usb] @ 5
+[    1.1] initcall 7_scan+0x0/0x1 [usb] returned after 100000 usecs
+""")
+    assert [(run.kind, run.module, run.outcome) for run in made.runs] == [("async", "usb", Outcome.OK)]
+
+
+def test_an_asynchronous_function_that_probes_nothing_is_no_candidate() -> None:
+    assert where_probed(LOG)["00:02"] == ("serial8250_init", "time", 1)
+
+
+def test_a_clock_that_ticks_does_not_move_a_probe_out_of_its_call() -> None:
+    log = """\
+[    0.100000] calling  early_driver_init+0x0/0x1 @ 1
+[    0.101000] probe of ticking returned 0 after 4000 usecs
+[    0.101500] probe of precise returned 0 after 4001 usecs
+[    0.102000] initcall early_driver_init+0x0/0x1 returned 0 after 4000 usecs
+"""
+    assert where_probed(log) == {"ticking": ("early_driver_init", "time", 1), "precise": ("", "time", 0)}
+
+
+def test_records_of_kmsg_name_the_caller_as_well() -> None:
+    log = "7,1,1000,-,caller=T9;calling  f+0x0/0x1 @ 9\n7,2,3000,-,caller=C1;x\n7,3,3000,-;y\n"
+    assert [message.caller for message in parse_log(log)] == ["T9", "C1", ""]
+
+
+LOST = """\
+[    0.100000] calling  first_init+0x0/0x1 @ 1
+** 42 printk messages dropped **
+[    0.300000][    T1] initcall second_init+0x0/0x1 returned 0 after 50000 usecs
+** 1 printk messages dropped **
+[    0.400000] calling  third_init+0x0/0x1 @ 1
+[    0.500000] calling  one_init+0x0/0x1 [one] @ 200
+[    0.600000] calling  two_init+0x0/0x1 [two] @ 200
+[    0.700000] Run /init as init process
+[    0.800000] calling  three_init+0x0/0x1 [three] @ 201
+"""
+
+
+def test_what_the_console_dropped_is_counted_and_its_calls_are_told() -> None:
+    """A thread that goes on has returned from what it called: only the message is lost."""
+    made = timeline_of(LOST)
+    assert made.dropped == 43
+    assert {run.function: run.outcome.value for run in made.runs} == {
+        "first_init": "lost", "second_init": "ok", "third_init": "lost", "one_init": "lost",
+        "two_init": "unfinished", "three_init": "unfinished",
+    }  # fmt: skip
+    assert [(run.function, run.pid) for run in made.runs if not run.called] == [("second_init", 1)]
+    assert run_of(made, "first_init").end is None
+
+
+def test_a_lost_return_takes_no_probe_that_comes_later() -> None:
+    later = (
+        "[    0.65] probe of d returned 0 after 5 usecs\n"
+        "[    0.66] initcall two_init+0x0/0x1 [two] returned 0 after 5 usecs"
+    )
+    log = LOST.replace("[    0.700000]", f"{later}\n[    0.700000]")
+    assert where_probed(log)["d"][0] == "two_init"
+    log += "[    0.9][    T1] probe of e returned 0 after 5 usecs\n"
+    assert where_probed(log)["e"] == ("", "thread", 0)
+
+
+def test_a_lost_return_is_drawn_where_it_began_and_no_longer() -> None:
+    svg = ElementTree.fromstring(render_svg(timeline_of(LOST)))
+    bars = [each for each in svg.iter("{http://www.w3.org/2000/svg}rect") if each.get("class") == "run lost"]
+    assert [float(bar.get("width", 0)) for bar in bars] == [1.5, 1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[Sun Nov 22 09:59:30 2026] calling  f+0x0/0x10 @ 1",
+        "[Sun Nov  2 09:59:30 2026] initcall f+0x0/0x10 returned 0 after 5 usecs",
+        "2026-11-22T09:59:30,123456+00:00 calling  f+0x0/0x10 @ 1",
+        "2026-11-22T09:59:30.123456+00:00 host kernel: calling  f+0x0/0x10 @ 1",
+        "Nov 22 09:59:30 host kernel: calling  f+0x0/0x10 @ 1",
+        "[  +0.000010] calling  f+0x0/0x10 @ 1",
+        "[<    0.000010>] calling  f+0x0/0x10 @ 1",
+        "<7>calling  f+0x0/0x10 @ 1",
+        "calling  f+0x0/0x10 @ 1",
+    ],
+)
+def test_messages_without_the_kernels_own_time_are_known_as_such(line: str) -> None:
+    assert parse_log(line) == []
+    assert untimed(f"noise\n{line}\n") == line
+    assert untimed("calling all cars\n") == ""
+
+
+def messages(*times: float) -> list[Message]:
+    return [Message(time, "Linux version 6.1.0 (x)" if time == 0 else "text") for time in times]
+
+
+@pytest.mark.parametrize(
+    ("times", "count", "first"),
+    [
+        ((0, 1, 2, 0, 1), 2, 0),
+        ((5, 6, 0.5, 1), 2, 0.5),  # neither boot has its first message
+        ((5, 6, 0.001, 0, 1), 2, 0.001),  # arm64 says on which processor it boots before its version
+        ((0, 1, 0.99, 2), 1, 0),  # processors' clocks differ
+        ((0, 0, 1), 2, 0),
+        ((), 1, None),
+    ],
+)
+def test_a_boot_begins_where_the_time_falls(
+    times: tuple[float, ...], count: int, first: float | None
+) -> None:
+    last, boots = last_boot(messages(*times))
+    assert (boots, last[0].time if last else None) == (count, first)
+
+
+def test_probes_of_two_boots_are_compared() -> None:
+    later = LOG.replace("after 248000 usecs", "after 1000 usecs").replace("probe of 00:03", "probe of 00:04")
+    rows = {row.function: row for row in compare(timeline_of(), timeline_of(later)) if row.kind == "probe"}
+    assert (rows["00:02"].change, rows["00:02"].module, rows["00:02"].level) == (-247000, "serial", "")
+    assert (rows["00:03"].after, rows["00:04"].before) == (None, None)
+
+
+def test_probes_are_compared_with_those_of_a_kernel_that_names_no_drivers() -> None:
+    rows = compare(
+        timeline_of(LOG.replace(" with driver serial", "").replace(" with driver other", "")), timeline_of()
+    )
+    assert {row.change for row in rows} == {0}

@@ -107,7 +107,10 @@ def test_a_comparison(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out = lkm(capsys, root, "--timeline", str(root / "log"), "--compare", str(before))
     lines = out.splitlines()
     assert lines[1].split() == ["+300.000", "32.000", "332.000", "-", "acpi_init", "-"]
-    assert lines[-2:] == ["all initcalls: 287.439 ms before, 587.439 ms after", "0 new, 0 gone"]
+    assert lines[-2:] == [
+        "all initcalls: 287.439 ms before, 587.439 ms after; 0 new, 0 gone",
+        "all probes: 248.010 ms before, 248.010 ms after; 0 new, 0 gone",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -177,3 +180,42 @@ def test_of_several_boots_the_last(root: Path, capsys: pytest.CaptureFixture[str
     assert (found["release"], found["totals"]["calls"]) == (RELEASE, 8)
     assert found["note"] == "of 2 boots in these messages, the last"
     assert "gone_init" not in {row["function"] for row in found["runs"]}
+
+
+def test_a_log_with_the_time_of_the_day_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "[Sun Nov 22 09:59:30 2026] calling  f+0x0/0x10 @ 1"
+    (root / "log").write_text(line + "\n", encoding="utf-8")
+    assert run(["initcalls", "--root", str(root), "--timeline", str(root / "log")]) == 1
+    said = capsys.readouterr().err
+    assert f"have not the kernel's own time: {line}" in said
+    assert "journalctl -k -o short-monotonic" in said
+
+
+def test_what_is_lost_is_told_and_no_failure(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = """\
+[    0.000000] Linux version 9.9 (x)
+[    0.100000] calling  first_init+0x0/0x1 @ 1
+** 42 printk messages dropped **
+[    0.300000] initcall second_init+0x0/0x1 returned 0 after 50000 usecs
+[    0.310000] calling  third_init+0x0/0x1 @ 1
+[    0.320000] probe of d returned 0 after 50 usecs
+[    0.330000] initcall third_init+0x0/0x1 returned 0 after 20000 usecs
+"""
+    (root / "log").write_text(lost, encoding="utf-8")
+    code, out = lkm(capsys, root, "--timeline", str(root / "log"))
+    lines = out.splitlines()
+    assert code == 0
+    assert "42 messages were dropped: the console was too slow (loglevel=4, or dmesg > FILE)" in lines
+    assert "its return is not in the messages: first_init" in lines
+    assert "its call is not in the messages: second_init" in lines
+    assert (
+        "1 probe is laid on a call by time alone: this kernel does not name threads (CONFIG_PRINTK_CALLER)"
+        in lines
+    )
+    found = lkm_json(capsys, root, "--timeline", str(root / "log"))
+    assert (found["dropped"], [row["called"] for row in found["runs"]]) == (42, [True, False, True])
+    assert (found["probes"][0]["run"], found["probes"][0]["by"], found["probes"][0]["candidates"]) == (
+        2,
+        "time",
+        1,
+    )

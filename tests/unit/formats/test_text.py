@@ -52,13 +52,13 @@ def test_kmsg_record_with_fields() -> None:
         b"30,339,5140900,-,caller=T1;NET: \\x5cx 10\\xc3\\xa4\n SUBSYSTEM=pci\n DEVICE=+pci:0\n"
     )
     assert (record.level, record.facility, record.seq, record.timestamp_us) == (6, 3, 339, 5140900)
-    assert (record.flags, record.text) == ("-", "NET: \\x 10ä")
+    assert (record.flags, record.text, record.caller) == ("-", "NET: \\x 10ä", "T1")
     assert record.fields == {"SUBSYSTEM": "pci", "DEVICE": "+pci:0"}
 
 
 def test_kmsg_text_may_hold_semicolons() -> None:
     record = parse_kmsg_record(b"4,1,0,c;a;b")
-    assert (record.text, record.flags, record.fields) == ("a;b", "c", {})
+    assert (record.text, record.flags, record.fields, record.caller) == ("a;b", "c", {}, "")
 
 
 def test_kmsg_text_that_is_not_utf8_stays_escaped() -> None:
