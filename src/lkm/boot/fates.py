@@ -1,16 +1,31 @@
 # SPDX-License-Identifier: MIT
 """What the kernel does with each section of a module when it loads it.
 
-Source: kernel/module/main.c (`setup_load_info`, `find_module_sections`, `post_relocation`), `module_finalize` of
-x86 and arm64, and the notifiers of MODULE_STATE_COMING.
+Source: kernel/module/main.c (`find_module_sections`, `post_relocation`, `complete_formation`), `module_finalize` of
+x86 and arm64, and the notifiers of MODULE_STATE_COMING; 5.10 to 7.3.
 """
 
 from __future__ import annotations
 
-__all__ = ["fate_of"]
+import enum
+from typing import Optional
+
+__all__ = ["Stage", "fate_of", "stage_of"]
+
+
+class Stage(enum.Enum):
+    """The step of load_module that uses a section."""
+
+    FOUND = "found"
+    """find_module_sections notes where it is; who needs it looks there later."""
+    FINISHED = "finished"
+    """post_relocation, and ftrace_module_init: what needs addresses that are final."""
+    COMING = "coming"
+    """complete_formation, the notifiers of prepare_coming_module, mod_sysfs_setup."""
+
 
 _EXACT = {
-    ".gnu.linkonce.this_module": "becomes its struct module, with its name, init and exit (setup_load_info)",
+    ".gnu.linkonce.this_module": "becomes its struct module, with its name, init and exit",
     ".modinfo": "read before anything is allocated: vermagic, licence, name (check_modinfo); not kept",
     "__versions": "checksums of the symbols that it takes, compared (check_version); not kept",
     ".init.text": "its init; freed once that has returned (do_free_init)",
@@ -22,7 +37,7 @@ _EXACT = {
     ".data": "its variables",
     ".bss": "its variables that begin as zero: nothing of it is in the file",
     ".data..percpu": "one copy a processor (percpu_modalloc); not in its own memory",
-    ".data..ro_after_init": "read-only once init has returned (module_enable_rodata_ro)",
+    ".data..ro_after_init": "read-only once init has returned (do_init_module)",
     ".data..read_mostly": "variables that are hardly ever written",
     "__param": "its parameters: parse_args sets them, /sys/module/NAME/parameters shows them",
     "__ex_table": "places that may fault, sorted (sort_extable)",
@@ -33,7 +48,7 @@ _EXACT = {
     "__mcount_loc": "where functions begin, for ftrace (ftrace_module_init)",
     "__patchable_function_entries": "room at the start of functions for ftrace",
     "_ftrace_events": "its trace events (trace_module_add_events)",
-    "__dyndbg": "its pr_debug lines, for dynamic_debug/control (ddebug_module_notify)",
+    "__dyndbg": "its pr_debug lines, for dynamic_debug/control (ddebug_add_module)",
     ".altinstructions": "instructions replaced by those of this processor (apply_alternatives)",
     ".altinstr_replacement": "what replaces them",
     ".smp_locks": "lock prefixes, taken out on one processor (alternatives_smp_module_add)",
@@ -80,3 +95,21 @@ def fate_of(name: str) -> str:
     if found:
         return found
     return next((text for prefix, text in _PREFIXES if name.startswith(prefix)), "")
+
+
+_FINISHED = (
+    "__ex_table", ".alt", ".smp_locks", ".parainstructions", ".retpoline_sites", ".return_sites", ".call_sites",
+    ".ibt_endbr_seal", ".orc_", ".plt", ".init.plt", ".text.ftrace_trampoline", "__mcount_loc",
+    "__patchable_function_entries", ".data..percpu",
+)  # fmt: skip
+_COMING = (
+    "__bug_table", "__jump_table", ".static_call_sites", "__tracepoints_ptrs", "_ftrace_events", "__dyndbg", ".BTF",
+    ".note",
+)  # fmt: skip
+_FOUND = ("__param", "__ksymtab", "__kcrctab", "__kflagstab")
+_STAGES = ((_FINISHED, Stage.FINISHED), (_COMING, Stage.COMING), (_FOUND, Stage.FOUND))
+
+
+def stage_of(name: str) -> Optional[Stage]:
+    """The step that uses the section; None for one that is only copied."""
+    return next((stage for prefixes, stage in _STAGES if name.startswith(prefixes)), None)

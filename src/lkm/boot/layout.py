@@ -23,9 +23,19 @@ from lkm.formats.elf import (
     Symbol,
 )  # fmt: skip
 
-__all__ = ["Memory", "is_init_section", "kept_symbols", "plan_memory", "total_of", "type_of"]
+__all__ = [
+    "PAGE",
+    "PER_CPU",
+    "Memory",
+    "is_init_section",
+    "kept_symbols",
+    "plan_memory",
+    "total_of",
+    "type_of",
+]
 
 PAGE = 4096
+"""Bytes, on x86_64 and by default on arm64, which has also 16 and 64 KiB."""
 SYMBOL = 24
 """Bytes of a symbol: Elf64_Sym."""
 KALLSYMS = 32
@@ -35,7 +45,7 @@ NOT_LOADED = frozenset({".modinfo", "__versions", "__version_ext_crcs", "__versi
 """`rewrite_section_headers`: read in the file's copy, not kept."""
 PER_CPU = ".data..percpu"
 RO_AFTER_INIT = frozenset({".data..ro_after_init", "__jump_table"})
-"""Written by init at last; since 6.14 `.static_call_sites` as well (`module_mark_ro_after_init`)."""
+"""Written by init at last; since 6.16 `.static_call_sites` as well (`module_mark_ro_after_init`)."""
 
 TYPES = ("text", "rodata", "ro_after_init", "data", "init_text", "init_rodata", "init_data")
 """As enum mod_mem_type has them (6.4)."""
@@ -64,14 +74,29 @@ def type_of(section: Section, release: tuple[int, int]) -> str:
         return f"{init}text"
     if not section.flags & SHF_WRITE:
         return f"{init}rodata"
-    late = section.name in RO_AFTER_INIT or (release >= (6, 14) and section.name == ".static_call_sites")
+    late = section.name in RO_AFTER_INIT or (release >= (6, 16) and section.name == ".static_call_sites")
     if late and not init:
         return "ro_after_init"
     return f"{init}data"
 
 
-def plan_memory(elf: Elf, release: tuple[int, int], *, kallsyms_all: bool = True) -> tuple[Memory, ...]:
-    """The memory of each type for a kernel `release`; `kallsyms_all` is its CONFIG_KALLSYMS_ALL.
+class _Symbols(NamedTuple):
+    """What decides about the memory that symbols take: CONFIG_KALLSYMS_ALL, and whether it is a live patch."""
+
+    kallsyms_all: bool
+    livepatch: bool
+
+
+def plan_memory(
+    elf: Elf,
+    release: tuple[int, int],
+    *,
+    kallsyms_all: bool = True,
+    page: int = PAGE,
+    livepatch: bool = False,
+) -> tuple[Memory, ...]:
+    """The memory of each type for a kernel `release`; `kallsyms_all` is its CONFIG_KALLSYMS_ALL, `page` the bytes of
+    its pages. A `livepatch` keeps all symbols (layout_symtab).
 
     Up to 6.3 a type begins on a page of its own inside its allocation, so that the sizes add up all the same.
     """
@@ -82,37 +107,24 @@ def plan_memory(elf: Elf, release: tuple[int, int], *, kallsyms_all: bool = True
         if kind:
             sizes[kind] = _aligned(sizes[kind], section.align) + section.size
             names[kind].append(section.name)
-    if release < (6, 4):
-        return _two_allocations(elf, sizes, names, kallsyms_all=kallsyms_all)
-    sizes["data"] = _with_core_symbols(elf, sizes["data"], kallsyms_all=kallsyms_all)
-    sizes["init_data"] = _with_all_symbols(elf, sizes["init_data"])
+    own_page = page if release < (6, 4) else 1  # where symbols begin
+    symbols = _Symbols(kallsyms_all, livepatch)
+    sizes["data"] = _with_core_symbols(elf, _aligned(sizes["data"], own_page), symbols)
+    sizes["init_data"] = _with_all_symbols(elf, _aligned(sizes["init_data"], own_page))
     return tuple(
-        Memory(kind, sizes[kind], _aligned(sizes[kind], PAGE), tuple(names[kind]))
+        Memory(kind, sizes[kind], _aligned(sizes[kind], page), tuple(names[kind]))
         for kind in TYPES
         if sizes[kind]
     )
 
 
-def _two_allocations(
-    elf: Elf, sizes: dict[str, int], names: dict[str, list[str]], *, kallsyms_all: bool
-) -> tuple[Memory, ...]:
-    """Up to 6.3: parts of core and of init; symbols follow on a page of their own."""
-    found = []
-    for kind in TYPES:
-        used = size = sizes[kind]
-        if kind == "data":
-            used = size = _with_core_symbols(elf, _aligned(size, PAGE), kallsyms_all=kallsyms_all)
-        elif kind == "init_data":
-            used = size = _with_all_symbols(elf, _aligned(size, PAGE))
-        size = _aligned(size, PAGE)
-        if used:
-            found.append(Memory(kind, used, size, tuple(names[kind])))
-    return tuple(found)
-
-
-def kept_symbols(elf: Elf, *, kallsyms_all: bool = True) -> list[Symbol]:
-    """The symbols that stay for /proc/kallsyms (`is_core_symbol`), without the null symbol."""
-    return [symbol for symbol in elf.symbols[1:] if _is_core(elf.sections, symbol, kallsyms_all=kallsyms_all)]
+def kept_symbols(elf: Elf, *, kallsyms_all: bool = True, livepatch: bool = False) -> list[Symbol]:
+    """The symbols that stay for /proc/kallsyms (`is_core_symbol`; of a live patch all), without the null symbol."""
+    return [
+        symbol
+        for symbol in elf.symbols[1:]
+        if livepatch or _is_core(elf.sections, symbol, kallsyms_all=kallsyms_all)
+    ]
 
 
 def _is_core(sections: Sequence[Section], symbol: Symbol, *, kallsyms_all: bool) -> bool:
@@ -126,8 +138,8 @@ def _is_core(sections: Sequence[Section], symbol: Symbol, *, kallsyms_all: bool)
     return kallsyms_all or bool(section.flags & SHF_EXECINSTR)
 
 
-def _with_core_symbols(elf: Elf, size: int, *, kallsyms_all: bool) -> int:
-    kept = kept_symbols(elf, kallsyms_all=kallsyms_all)
+def _with_core_symbols(elf: Elf, size: int, symbols: _Symbols) -> int:
+    kept = kept_symbols(elf, kallsyms_all=symbols.kallsyms_all, livepatch=symbols.livepatch)
     count = len(kept) + 1
     names = 1 + sum(len(symbol.name.encode("utf-8", "backslashreplace")) + 1 for symbol in kept)
     return _aligned(size, _symbol_alignment(elf)) + count * SYMBOL + names + count

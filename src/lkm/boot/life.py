@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""The life of a loadable module as the kernel leads it, step by step, with this module's own values."""
+"""The life of a loadable module as the kernel leads it, step by step, with this module's own values.
+
+The steps are those of `load_module` (kernel/module.c up to 5.18, kernel/module/main.c since), in its order; read in
+5.10, 6.1, 6.12 and 6.15.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple, Optional
 
-from lkm.boot.fates import fate_of
+from lkm.boot.fates import Stage, fate_of, stage_of
 from lkm.boot.initcall import Initcall
-from lkm.boot.layout import Memory, plan_memory, total_of, type_of
+from lkm.boot.layout import PAGE, PER_CPU, Memory, plan_memory, total_of, type_of
 from lkm.formats.elf import SHN_UNDEF, Machine, Symbol
+from lkm.formats.modinfo import is_gpl_compatible
 from lkm.formats.module import THIS_MODULE, ModuleFile
 
 __all__ = [
-    "Entry", "Life", "Now", "SectionLife", "Step", "Transition", "life_of_file", "release_of", "transitions_of",
+    "Entry", "Kernel", "Life", "Now", "SectionLife", "Step", "Transition", "life_of_file", "release_of",
+    "transitions_of",
 ]  # fmt: skip
 
 
@@ -66,6 +72,8 @@ class Now(NamedTuple):
     told_by: str = ""
     note: str = ""
     """Why the kernel's messages cannot be read, or what of them is lost; "" for nothing."""
+    init_blacklist: tuple[str, ...] = ()
+    """The functions of `initcall_blacklist=` on the kernel's command line."""
     running: bool = True
     """False for another kernel than the running one: then nothing else is known."""
 
@@ -94,12 +102,25 @@ def release_of(text: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
+class Kernel(NamedTuple):
+    """What of the kernel decides about a module's memory: CONFIG_KALLSYMS_ALL, and the bytes of a page."""
+
+    kallsyms_all: bool = True
+    page: int = PAGE
+
+
+_USUAL = Kernel()
+
+
 def life_of_file(
-    module: ModuleFile, path: str, now: Now, *, kallsyms_all: bool = True, asked: tuple[str, ...] = ()
+    module: ModuleFile, path: str, now: Now, *, kernel: Kernel = _USUAL, asked: tuple[str, ...] = ()
 ) -> Life:
     """The life of the module in a file; `asked` are lines about what modprobe does before."""
     release = release_of(module.release)
-    memory = plan_memory(module.elf, release, kallsyms_all=kallsyms_all)
+    patch = is_livepatch(module)
+    memory = plan_memory(
+        module.elf, release, kallsyms_all=kernel.kallsyms_all, page=kernel.page, livepatch=patch
+    )
     init, leave = _entry(module, "init_module"), _entry(module, "cleanup_module")
     sections = tuple(
         SectionLife(section.name, section.size, type_of(section, release), fate_of(section.name))
@@ -108,15 +129,25 @@ def life_of_file(
     )
     steps = (
         Step("it is asked for", "modprobe, finit_module(2)", asked or ("by its file: insmod, lkm load",)),
-        Step("the file is checked", _since(release, "module_sig_check, check_modinfo"), _checks(module)),
-        Step("memory is laid out", _since(release, "layout_and_allocate"), _memory_lines(memory, release)),
+        Step("the file is checked", _checkers(release), _checks(module)),
+        Step("memory is laid out", "layout_and_allocate", _memory_lines(memory, release)),
+        Step("its name is taken", _name_takers(release), _name_lines(module, sections)),
+        Step("its sections are found", "find_module_sections", _found_lines(sections)),
         Step("symbols are resolved", "simplify_symbols", _symbol_lines(module)),
         Step("relocations are applied", "apply_relocations", (_relocation_line(module),)),
-        Step("special sections are used", "find_module_sections, post_relocation", _special_lines(sections)),
-        Step("state coming", "complete_formation, prepare_coming_module", _coming_lines(module)),
+        Step(
+            "what needs addresses is done",
+            "post_relocation, ftrace_module_init",
+            _used(sections, Stage.FINISHED),
+        ),
+        Step(
+            "state coming",
+            "complete_formation, prepare_coming_module, parse_args, mod_sysfs_setup",
+            _coming_lines(module, sections),
+        ),
         Step("its init is called", "do_init_module, do_one_initcall", _init_lines(init, now)),
         Step("state live", "do_init_module", _live_lines(memory, now)),
-        Step("it is removed", "delete_module(2)", _exit_lines(init, leave, memory)),
+        Step("it is removed", "delete_module(2), free_module", _exit_lines(init, leave, memory)),
     )
     return Life(
         module.name, "loadable", module.release, path, now, init, leave, memory, sections, (), steps,
@@ -124,9 +155,23 @@ def life_of_file(
     )  # fmt: skip
 
 
-def _since(release: tuple[int, int], functions: str) -> str:
-    """With the file that they are in: kernel/module.c was split in 5.19."""
-    return f"{functions} ({'kernel/module.c' if release < (5, 19) else 'kernel/module/main.c'})"
+def is_livepatch(module: ModuleFile) -> bool:
+    """Whether the kernel takes it for a live patch (`check_modinfo_livepatch`)."""
+    return module.modinfo.has("livepatch")
+
+
+def _checkers(release: tuple[int, int]) -> str:
+    """early_mod_check (6.4) has the checks that load_module and layout_and_allocate had themselves."""
+    if release >= (6, 4):
+        return "module_sig_check, elf_validity_cache_copy, early_mod_check, kernel/module/main.c"
+    where = "kernel/module.c" if release < (5, 19) else "kernel/module/main.c"
+    return f"module_sig_check, setup_load_info, check_modstruct_version, check_modinfo, {where}"
+
+
+def _name_takers(release: tuple[int, int]) -> str:
+    """The taints were set by check_modinfo and load_module itself up to 6.3."""
+    augment = "module_augment_kernel_taints, " if release >= (6, 4) else ""
+    return f"add_unformed_module, {augment}percpu_modalloc, module_unload_init"
 
 
 def _entry(module: ModuleFile, name: str) -> Optional[Entry]:
@@ -151,21 +196,33 @@ def _is_same_place(one: Symbol, other: Symbol) -> bool:
 
 
 def _checks(module: ModuleFile) -> tuple[str, ...]:
-    signed = (
-        "not signed: it taints the kernel (E)" if module.signature is None else "signed, appended to the file"
-    )
+    signed = "not signed" if module.signature is None else "signed, appended to the file"
     versions = "no checksums of symbols"
     if module.versions is not None:
         versions = f"{len(module.versions)} symbols have a checksum to compare (MODVERSIONS)"
-    licence = module.modinfo.get("license") or "none, which taints the kernel (P)"
-    tree = "built with the kernel" if module.intree else "out of tree: it taints the kernel (O)"
     return (
         f"ELF for {_machine(module.machine)}, {len(module.elf.sections) - 1} sections",
         signed,
         f"vermagic: {module.vermagic.strip() or 'none'}",
         versions,
-        f"licence: {licence}; {tree}",
+        "module_blacklist= must not name it (EPERM)",
+        *_taint_lines(module),
     )
+
+
+def _taint_lines(module: ModuleFile) -> tuple[str, ...]:
+    """`check_modinfo` (up to 6.3), `module_augment_kernel_taints` (6.4); a signature counts here if there is one."""
+    licence = module.modinfo.get("license")
+    lines = [f"licence: {licence or 'none'}; {'built with the kernel' if module.intree else 'out of tree'}"]
+    marks = {
+        "P: its licence is not compatible with the GPL": not is_gpl_compatible(licence or None),
+        "O: it is out of tree": not module.intree,
+        "C: it is of drivers/staging": module.modinfo.has("staging"),
+        "K: it is a live patch": is_livepatch(module),
+        "E: it is not signed (with CONFIG_MODULE_SIG)": module.signature is None,
+    }
+    taints = [text for text, holds in marks.items() if holds]
+    return (*lines, *([f"it taints the kernel with {'; '.join(taints)}"] if taints else []))
 
 
 def _machine(number: int) -> str:
@@ -201,25 +258,51 @@ def _relocation_line(module: ModuleFile) -> str:
     return f"{count} places get an address"
 
 
-def _special_lines(sections: tuple[SectionLife, ...]) -> tuple[str, ...]:
-    plain = {".text", ".data", ".bss", ".rodata", ".init.text", ".init.data", ".exit.text", THIS_MODULE}
+def _name_lines(module: ModuleFile, sections: tuple[SectionLife, ...]) -> tuple[str, ...]:
+    lines = [
+        f"{module.name} goes on the list of modules, unformed: nobody sees it, and no other can have its name",
+        "one of that name that is loading is waited for; EEXIST where one is live, else EBUSY",
+    ]
+    lines += [
+        f"{each.name}: {each.size} bytes for each processor" for each in sections if each.name == PER_CPU
+    ]
+    return tuple(lines)
+
+
+def _used(sections: tuple[SectionLife, ...], stage: Stage) -> tuple[str, ...]:
+    """What the step does with its sections; those that are but copied are said with the memory."""
     return tuple(
         f"{each.name} ({each.size} bytes): {each.fate}"
         for each in sections
-        if each.memory and each.fate and each.name not in plain
+        if (each.memory or each.name == PER_CPU) and stage_of(each.name) is stage
     )
 
 
-def _coming_lines(module: ModuleFile) -> tuple[str, ...]:
+def _found_lines(sections: tuple[SectionLife, ...]) -> tuple[str, ...]:
+    later = [each.name for each in sections if each.memory and stage_of(each.name) is Stage.COMING]
+    lines = _used(sections, Stage.FOUND)
+    lines += (f"used when it is coming: {', '.join(later)}",) if later else ()
+    return lines or ("it has none that count",)
+
+
+def _finished_lines(sections: tuple[SectionLife, ...]) -> tuple[str, ...]:
+    symbols = "its symbols are there for /proc/kallsyms (add_kallsyms)"
+    return (*_used(sections, Stage.FINISHED), symbols)
+
+
+def _coming_lines(module: ModuleFile, sections: tuple[SectionLife, ...]) -> tuple[str, ...]:
     values = (*module.modinfo.get_all("parmtype"), *module.modinfo.get_all("parm"))
     names = dict.fromkeys(value.split(":")[0] for value in values)
     parameters = f"parameters are set (parse_args): {', '.join(names)}" if names else "it has no parameters"
+    kept = "a live patch: its ELF headers and symbols are kept as they are (copy_module_elf)"
     return (
-        "its memory is protected, it is on the list of modules, and /proc/modules says Loading",
-        "those who want to know are told: ftrace, live patches, dynamic debug, tracepoints, BTF",
+        "nobody else may export its symbols (verify_exported_symbols); its memory is protected",
+        "from here on /proc/modules has it, as Loading; its refcnt, as lsmod shows it, is 1 until init has returned",
+        "those who want to know are told: ftrace, live patches, and the notifiers of MODULE_STATE_COMING",
+        *_used(sections, Stage.COMING),
         parameters,
         f"/sys/module/{module.name} is made (mod_sysfs_setup)",
-        "its refcnt, as lsmod shows it, is 1 until init has returned",
+        *([kept] if is_livepatch(module) else []),
     )
 
 
@@ -231,6 +314,10 @@ def _init_lines(init: Optional[Entry], now: Now) -> tuple[str, ...]:
         f"module_init({init.function}) made {init.symbol} an alias of it, which modpost put into {THIS_MODULE}",
         "0: it goes live; an error: it goes, and the loader gets that; more than 0: live, with a warning",
     ]
+    if {init.function, init.symbol} & {*now.init_blacklist}:
+        lines.append(
+            "initcall_blacklist= on the kernel's command line names it: not called, and the load fails (EPERM)"
+        )
     if now.init_result is not None:
         took = "" if now.init_usecs is None else f" after {now.init_usecs} µs, called at {now.init_at:.6f} s"
         lines.append(f"here it returned {now.init_result}{took} ({now.told_by})")

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lkm.boot.builtin import Builtin, read_builtins
 from lkm.boot.initcall import Initcall, Level
-from lkm.boot.life import Life, Now, Step, life_of_file
+from lkm.boot.layout import PAGE
+from lkm.boot.life import Kernel, Life, Now, Step, life_of_file
 from lkm.boot.messages import Message, parse_events
 from lkm.boot.source import is_running, read_initcalls
-from lkm.boot.timeline import Run, make_timeline
+from lkm.boot.timeline import Outcome, Run, make_timeline
 from lkm.boot.where import check_name, read_aliases
 from lkm.errors import LkmError
+from lkm.formats.command_line import parse_command_line, parse_initcall_blacklist
 from lkm.formats.module import parse_module
 from lkm.names import ModuleName, module_name
 from lkm.root import Root
@@ -25,6 +27,7 @@ from lkm.tree.tree import Tree
 __all__ = ["read_life"]
 
 FILE_LIMIT = 1 << 28
+_PAGES = {"16K": 1 << 14, "64K": 1 << 16}
 
 
 def read_life(root: Root, name: str) -> Life:
@@ -54,15 +57,27 @@ def _loadable(root: Root, path: str, *, asked: tuple[str, ...]) -> Life:
     if data is None:
         raise LkmError(f"{path} cannot be read", remedy="is it there? depmod says what is")
     module = parse_module(data, name=path)
-    config = read_config(root)
-    everything = not config or config.get("CONFIG_KALLSYMS_ALL") == "y"
     now = _now(root, module.name) if is_running(root) else Now(running=False)
-    found = life_of_file(module, path, now, kallsyms_all=everything, asked=asked)
+    found = life_of_file(module, path, now, kernel=_kernel(root), asked=asked)
     if not now.running or not read_number(root.join("/proc/sys/kernel/modules_disabled")):
         return found
     shut = "kernel.modules_disabled is set"  # may_init_module and delete_module (kernel/module/main.c, 6.1)
     rows = (row._replace(obstacle=shut) if "_module(2)" in row.by else row for row in found.transitions)
     return found._replace(transitions=tuple(rows))
+
+
+def _kernel(root: Root) -> Kernel:
+    """What decides about memory, of the kernel that runs here or by the configuration of another."""
+    config = read_config(root)
+    everything = not config or config.get("CONFIG_KALLSYMS_ALL") == "y"
+    if root.path == "/" and is_running(root):
+        return Kernel(everything, os.sysconf("SC_PAGESIZE"))
+    sizes = (size for name, size in _PAGES.items() if config.get(f"CONFIG_ARM64_{name}_PAGES") == "y")
+    return Kernel(everything, next(sizes, PAGE))
+
+
+def _init_blacklist(root: Root) -> tuple[str, ...]:
+    return parse_initcall_blacklist(read_text(root.join("/proc/cmdline")) or "")
 
 
 def _asked(root: Root, tree: Tree, name: ModuleName) -> tuple[str, ...]:
@@ -88,13 +103,15 @@ def _asked(root: Root, tree: Tree, name: ModuleName) -> tuple[str, ...]:
 def _now(root: Root, name: ModuleName) -> Now:
     base = root.join(f"/sys/module/{name}")
     state = read_text(f"{base}/initstate") or ""
+    left_out = _init_blacklist(root)
     if not state:
-        return Now()
+        return Now(init_blacklist=left_out)
     now = Now(
         state,
         read_number(f"{base}/refcnt"),
         tuple(list_directory(f"{base}/holders")),
         read_number(f"{base}/coresize"),
+        init_blacklist=left_out,
     )
     told, note = _runs(root, ())
     now = now._replace(note=note)
@@ -116,7 +133,9 @@ def _runs(root: Root, table: Sequence[Initcall]) -> tuple[tuple[Run, ...], str]:
         lines, note = read_all(root)
     except LkmError as error:
         return (), str(error)
-    return make_timeline(parse_events(Message(line.timestamp, line.text) for line in lines), table).runs, note
+    return make_timeline(
+        parse_events(Message(line.timestamp, line.text, line.caller) for line in lines), table
+    ).runs, note
 
 
 def _built_in(root: Root, name: ModuleName) -> Life:
@@ -134,14 +153,15 @@ def _built_in(root: Root, name: ModuleName) -> Life:
         raise LkmError(f"{name}: not loaded, not on disk, not built in", remedy=f"lkm where {name} says more")
     shown = root if running else None
     runs, lost = _runs(root, table) if running else (None, "")
+    left_out = _init_blacklist(root) if running else ()
     steps = (
         Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(builtin)),
         Step("its parameters are set", "parse_args in start_kernel", _parameters(shown, name, builtin)),
-        Step("its initcalls are called", _callers(calls), _called(calls, runs, note, lost)),
+        Step("its initcalls are called", _callers(calls), _called(calls, runs, note, lost, left_out)),
         Step("its init code is freed", "free_initmem", ("with that of all others, before /init starts",)),
         Step(
             "it stays",
-            "",
+            "module_exit, include/linux/module.h",
             (
                 "its exit is never called; its code goes with the init memory, or the linker has left it out",
                 "modprobe does nothing and succeeds; rmmod: is builtin",
@@ -165,18 +185,14 @@ def _linked(builtin: Builtin | None) -> tuple[str, ...]:
 def _parameters(root: Root | None, name: ModuleName, builtin: Builtin | None) -> tuple[str, ...]:
     """Without a `root` only what they are called: the kernel does not run."""
     shown = list_directory(root.join(f"/sys/module/{name}/parameters")) if root else []
-    words = (read_text(root.join("/proc/cmdline")) or "").split() if root else []
-    given = [
-        word
-        for word in words
-        if module_name(word.partition(".")[0]) == name and "." in word.partition("=")[0]
-    ]
+    said = parse_command_line(read_bytes(root.join("/proc/cmdline")) or b"") if root else []
+    given = [f"{each.name}.{each.value}" for each in said if each.command == "options" and each.name == name]
     names = [each.name for each in builtin.parameters] if builtin else []
     names += [each for each in shown if each not in names]
     if not names:
         return ("it has none",)
     lines = [f"on the kernel's command line, as {name}.{names[0]}=…: {', '.join(names)}"]
-    lines += [f"given here: {word}" for word in given]
+    lines += [f"given here: {text}" for text in given]
     for each in shown:
         value = read_text(root.join(f"/sys/module/{name}/parameters/{each}")) if root else ""
         lines += [f"{each} is {value}"] if value else []
@@ -198,8 +214,15 @@ def _callers(calls: Sequence[Initcall]) -> str:
     return "; ".join(dict.fromkeys(names)) or "do_initcalls, init/main.c"
 
 
-def _called(calls: Sequence[Initcall], told: Sequence[Run] | None, note: str, lost: str) -> tuple[str, ...]:
-    """`told` is what messages say, None for a kernel that does not run; `lost` why they do not say more."""
+def _called(
+    calls: Sequence[Initcall],
+    told: Sequence[Run] | None,
+    note: str,
+    lost: str,
+    left_out: Collection[str],
+) -> tuple[str, ...]:
+    """`told` is what messages say, None for a kernel that does not run; `lost` why they do not say more; `left_out`
+    the functions of initcall_blacklist=."""
     if note:
         return (f"which they are is not known: {note}",)
     if not calls:
@@ -210,13 +233,18 @@ def _called(calls: Sequence[Initcall], told: Sequence[Run] | None, note: str, lo
         line = f", line {call.line} of its source" if call.line else ""
         sure = "" if call.module_from == "symbol" else "; concluded from its name"
         lines.append(f"{call.function or '?'}: level {call.level_text}, order {call.order}{line}{sure}")
-        run = runs.get(call)
-        if run is None and told is None:
-            continue
-        if run is None:
-            lines.append(f"  when it ran is not known: {lost or 'boot with initcall_debug'}")
-        elif run.result is None:
-            lines.append(f"  called at {run.start:.6f} s, and not returned")
-        else:
-            lines.append(f"  called at {run.start:.6f} s, returned {run.result} after {run.usecs} µs")
+        if call.function in left_out:
+            lines.append("  not called: initcall_blacklist= on the kernel's command line names it")
+        elif told is not None:
+            lines.append(f"  {_ran(runs.get(call), lost)}")
     return tuple(lines)
+
+
+def _ran(run: Run | None, lost: str) -> str:
+    if run is None:
+        return f"when it ran is not known: {lost or 'boot with initcall_debug'}"
+    if run.outcome is Outcome.LOST:
+        return f"called at {run.start:.6f} s; what it returned is lost"
+    if run.result is None:
+        return f"called at {run.start:.6f} s, and not returned"
+    return f"called at {run.start:.6f} s, returned {run.result} after {run.usecs} µs"

@@ -11,7 +11,7 @@ from lkm.boot.builtin import read_builtins
 from lkm.boot.initcall import Initcall
 from lkm.boot.source import is_running, read_initcalls
 from lkm.errors import LkmError, UsageError
-from lkm.formats.command_line import parse_module_blacklist
+from lkm.formats.command_line import parse_initcall_blacklist, parse_module_blacklist
 from lkm.formats.modprobe_conf import Directive
 from lkm.names import ModuleName, module_name, module_name_from_path
 from lkm.root import Root
@@ -41,7 +41,8 @@ class Presence(NamedTuple):
     /sys has, are of other built-in code whose KBUILD_MODNAME is the same, as of arch/x86/kernel/kvm.c and the
     module kvm. `state`, `refcnt` and `kernel_blacklist` are those of the running kernel. `blacklisted` holds for
     its aliases only, `forbidden` for every way of modprobe's, `kernel_blacklist` (`module_blacklist=` on the
-    command line) for every load.
+    command line) for every load; `initcall_blacklist` are those of its initcalls that were not called, because
+    `initcall_blacklist=` names them.
     """
 
     module: ModuleName
@@ -59,6 +60,7 @@ class Presence(NamedTuple):
     forbidden: Optional[Line] = None
     install: Optional[Line] = None
     kernel_blacklist: bool = False
+    initcall_blacklist: tuple[str, ...] = ()
     other_releases: tuple[str, ...] = ()
 
     @property
@@ -155,8 +157,14 @@ def _presence(
     base = root.join(f"/sys/module/{module}")
     state = (read_text(f"{base}/initstate") or "") if running else ""
     if running:
-        refcnt, listed = read_number(f"{base}/refcnt"), module in _kernel_blacklist(root)
-        presence = presence._replace(state=state, refcnt=refcnt, kernel_blacklist=listed)
+        command_line = read_text(root.join("/proc/cmdline")) or ""
+        left_out = {*parse_initcall_blacklist(command_line)}
+        presence = presence._replace(
+            state=state,
+            refcnt=read_number(f"{base}/refcnt"),
+            kernel_blacklist=module in parse_module_blacklist(command_line),
+            initcall_blacklist=tuple(call.function for call in own if call.function in left_out),
+        )
     if presence.path and builtins.get(module) != BUILTIN:
         return presence
     by = [builtins[module]] if module in builtins else []
@@ -197,11 +205,6 @@ def _line(directive: Optional[Directive]) -> Optional[Line]:
         return None
     words = (directive.command, directive.name, directive.value)
     return Line(directive.where, " ".join(word for word in words if word))
-
-
-def _kernel_blacklist(root: Root) -> set[str]:
-    """The names of `module_blacklist=` (`blacklisted`, kernel/module/main.c)."""
-    return set(parse_module_blacklist(read_text(root.join("/proc/cmdline")) or ""))
 
 
 def _other_releases(root: Root, module: ModuleName) -> tuple[str, ...]:

@@ -14,11 +14,11 @@ from lkm.errors import LkmError, ParseError, UsageError
 from lkm.formats.compression import decompress
 from lkm.formats.image_exports import parse_image_exports
 from lkm.formats.kernel_image import parse_kernel_image
+from lkm.formats.modinfo import is_gpl_compatible
 from lkm.formats.module import parse_module
 from lkm.formats.symvers import Symvers
 from lkm.preflight.compare import Change, ChangeKind, Hit, compare_exports, hits
 from lkm.preflight.kernel import KernelExport
-from lkm.preflight.load import is_gpl_compatible
 from lkm.preflight.sources import read_image_table, read_symvers_table
 from lkm.root import Root
 from lkm.system.files import read_bytes

@@ -78,7 +78,8 @@ def answer_of(presence: Presence, release: str) -> str:
             "" if presence.refcnt is None else f", refcnt {presence.refcnt}"
         )
     if presence.builtin_by:
-        return "built into the kernel: there is nothing to load, and lsmod has no row for it"
+        off = ", and switched off by initcall_blacklist=" if presence.initcall_blacklist else ""
+        return f"built into the kernel{off}: there is nothing to load, and lsmod has no row for it"
     if presence.missing:
         return f"not loaded; modules.dep of {release} has a file that is not there"
     if presence.path:
@@ -103,7 +104,11 @@ def _grounds(name: str, presence: Presence) -> list[str]:
     of = "initcall" if presence.builtin_by else "initcall of other built-in code of this name"
     for call in presence.initcalls:
         sure = "" if call.module_from == "symbol" else " (concluded from its name)"
-        lines.append(f"{of}: {call.function or '?'}, level {call.level_text}, order {call.order}{sure}")
+        off = "; not called, for /proc/cmdline: initcall_blacklist= names it"
+        left_out = off if call.function in presence.initcall_blacklist else ""
+        lines.append(
+            f"{of}: {call.function or '?'}, level {call.level_text}, order {call.order}{sure}{left_out}"
+        )
     if presence.path and presence.aliases:
         more = f" and {len(presence.aliases) - 1} more" if len(presence.aliases) > 1 else ""
         lines.append(f"loaded by itself for: {presence.aliases[0]}{more}")

@@ -7,9 +7,11 @@ libkmod/libkmod-config.c, kmod_config_parse_kcmdline; it reads 4095 bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lkm.formats.modprobe_conf import BadName, Directive, conf_name
 
-__all__ = ["parse_command_line", "parse_module_blacklist"]
+__all__ = ["parse_command_line", "parse_initcall_blacklist", "parse_module_blacklist"]
 
 _SIZE = 4095
 _SPACES = " \n\t\v\f\r"
@@ -33,17 +35,33 @@ def parse_command_line(data: bytes, *, file: str = "/proc/cmdline") -> list[Dire
 def parse_module_blacklist(text: str) -> tuple[str, ...]:
     """The names of `module_blacklist=` as they stand: `blacklisted` (kernel/module/main.c, 6.1) tells `-` from `_`.
 
-    The last one counts, a quote may be before the name or the value, and what follows `--` is for the first
-    program (parse_args, kernel/params.c; next_arg, lib/cmdline.c; 6.1).
+    The last one counts: it is a core_param.
     """
-    found: tuple[str, ...] = ()
+    values = [*_values(text, "module_blacklist")]
+    return tuple(values[-1].split(",")) if values else ()
+
+
+def parse_initcall_blacklist(text: str) -> tuple[str, ...]:
+    """The functions of every `initcall_blacklist=` (`initcall_blacklist`, init/main.c, 6.1); each counts.
+
+    They are not called, neither at boot nor as the init of a loadable module (`do_one_initcall`); it takes
+    CONFIG_KALLSYMS.
+    """
+    return tuple(name for value in _values(text, "initcall_blacklist") for name in value.split(",") if name)
+
+
+def _values(text: str, wanted: str) -> Iterator[str]:
+    """What an option of the kernel's own is set to, each time.
+
+    A quote may be before the name or the value, and what follows `--` is for the first program (parse_args,
+    kernel/params.c; next_arg, lib/cmdline.c; 6.1).
+    """
     for word in _words(text + '"' * (text.count('"') % 2)):
         if word == "--":
             break
         name, equals, value = word.strip('"').partition("=")
-        if equals and name.replace("-", "_") == "module_blacklist":
-            found = tuple(value.strip('"').split(","))
-    return found
+        if equals and name.replace("-", "_") == wanted:
+            yield value.strip('"')
 
 
 def _words(text: str) -> list[str]:

@@ -7,11 +7,16 @@ in `kernel/module/main.c` (6.1).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from lkm.errors import ParseError
 
-__all__ = ["ModInfo", "ModInfoError", "parse_modinfo", "render_modinfo"]
+__all__ = ["ModInfo", "ModInfoError", "is_gpl_compatible", "parse_modinfo", "render_modinfo"]
+
+_GPL_COMPATIBLE = frozenset({
+    "GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL",
+})  # fmt: skip
+"""license_is_gpl_compatible (include/linux/license.h, 5.10 to 7.3)."""
 
 
 class ModInfoError(ParseError):
@@ -64,3 +69,8 @@ def render_modinfo(info: ModInfo) -> bytes:
             raise ModInfoError(f"modinfo: {key!r} = {value!r} holds a character that ends it")
     entries = [f"{key}={value}" for key, value in info.items]
     return b"".join(entry.encode() + b"\0" for entry in (*entries, *info.bad))
+
+
+def is_gpl_compatible(licence: Optional[str]) -> bool:
+    """Whether GPL-only symbols are open to a module of that licence; None: it names none."""
+    return licence in _GPL_COMPATIBLE

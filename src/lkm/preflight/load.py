@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from functools import cached_property
 
+from lkm.formats.modinfo import is_gpl_compatible
 from lkm.formats.modversions import ENTRY_SIZE
 from lkm.formats.raw_module import RawModule
 from lkm.names import NAME_OFFSET, NAME_SIZE
@@ -13,20 +14,10 @@ from lkm.preflight.kernel import Request, Target
 from lkm.preflight.rules import Rules, rules_for
 from lkm.preflight.values import Certainty
 
-__all__ = ["THIS_MODULE", "Load", "is_gpl_compatible"]
+__all__ = ["THIS_MODULE", "Load"]
 
 THIS_MODULE = ".gnu.linkonce.this_module"
 NO_NAME = "(missing .modinfo section or name field)"
-
-_GPL_COMPATIBLE = frozenset({
-    "GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL",
-})  # fmt: skip
-"""license_is_gpl_compatible (include/linux/license.h, 5.10 to 7.3)."""
-
-
-def is_gpl_compatible(licence: str | None) -> bool:
-    """Whether GPL-only symbols are open to a module of that licence; None: it names none."""
-    return licence in _GPL_COMPATIBLE
 
 
 class Load:

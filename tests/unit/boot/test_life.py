@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lkm.boot.fates import fate_of
+from lkm.boot.fates import Stage, fate_of, stage_of
 from lkm.boot.layout import Memory, plan_memory, total_of
 from lkm.boot.life import Entry, Life, Now, life_of_file, transitions_of
 from lkm.boot.life_here import read_life
@@ -66,8 +66,8 @@ def test_sections_go_to_their_memory() -> None:
     assert memory[".modinfo"] == memory["__versions"] == memory[".data..percpu"] == memory[".comment"] == ""
 
 
-@pytest.mark.parametrize(("release", "kind"), [((6, 12), "data"), ((6, 14), "ro_after_init")])
-def test_since_6_14_static_call_sites_are_written_by_init_alone(release: tuple[int, int], kind: str) -> None:
+@pytest.mark.parametrize(("release", "kind"), [((6, 15), "data"), ((6, 16), "ro_after_init")])
+def test_since_6_16_static_call_sites_are_written_by_init_alone(release: tuple[int, int], kind: str) -> None:
     elf = parse_module(make_module(extra=SECTIONS)).elf
     (found,) = [each.type for each in plan_memory(elf, release) if ".static_call_sites" in each.sections]
     assert found == kind
@@ -102,9 +102,76 @@ def test_steps_have_the_modules_values() -> None:
     assert "1 symbols have a checksum" in checks
     assert "not signed" in checks
     assert "licence: GPL; built with the kernel" in checks
+    assert "it taints the kernel with E: it is not signed" in checks
     assert "speed, mode" in lines_of(found, "state coming")
     assert "hub: held by what it takes" in lines_of(found, "symbols are resolved")
-    assert "__jump_table (32 bytes): static branches" in lines_of(found, "special sections are used")
+    assert "__jump_table (32 bytes): static branches" in lines_of(found, "state coming")
+    assert ".data..percpu: 64 bytes for each processor" in lines_of(found, "its name is taken")
+    assert ".data..percpu (64 bytes): one copy a processor" in lines_of(found, "what needs addresses is done")
+
+
+ORDER = [
+    "module_sig_check", "layout_and_allocate", "add_unformed_module", "find_module_sections", "simplify_symbols",
+    "apply_relocations", "post_relocation", "complete_formation", "prepare_coming_module", "parse_args",
+    "mod_sysfs_setup", "do_init_module", "delete_module(2)", "free_module",
+]  # fmt: skip
+"""As load_module calls them, in 5.10, 6.1, 6.12 and 6.15."""
+
+
+@pytest.mark.parametrize(
+    ("release", "checks", "name"),
+    [
+        ("5.10.0-1", "check_modinfo, kernel/module.c", "add_unformed_module, percpu_modalloc"),
+        ("6.1.0-1", "check_modinfo, kernel/module/main.c", "add_unformed_module, percpu_modalloc"),
+        (
+            "6.12.0-1",
+            "early_mod_check, kernel/module/main.c",
+            "add_unformed_module, module_augment_kernel_taints",
+        ),
+    ],
+)
+def test_steps_are_in_the_kernels_order_and_each_has_its_function(
+    release: str, checks: str, name: str
+) -> None:
+    info = tuple((key, f"{release} SMP " if key == "vermagic" else value) for key, value in INFO)
+    found = life_of_file(parse_module(make_module("demo", modinfo=info)), "/demo.ko", Now())
+    functions = ", ".join(step.function for step in found.steps)
+    places = [functions.index(each) for each in ORDER]
+    assert places == sorted(places)
+    assert all(step.function for step in found.steps)
+    assert checks in functions
+    assert name in functions
+
+
+def test_taints_are_told_by_their_letters() -> None:
+    info = (("vermagic", "6.1.0 "), ("license", "Proprietary"), ("staging", "Y"), ("livepatch", "Y"))
+    found = life_of_file(parse_module(make_module("demo", modinfo=info)), "/demo.ko", Now())
+    text = lines_of(found, "the file is checked")
+    assert "licence: Proprietary; out of tree" in text
+    assert [part[0] for part in text.partition("taints the kernel with ")[2].split("; ")] == [*"POCKE"]
+    without = life_of_file(parse_module(make_module("demo", modinfo=info[:1])), "/demo.ko", Now())
+    assert "licence: none; out of tree" in lines_of(without, "the file is checked")
+    assert "with P: its licence is not" in lines_of(without, "the file is checked")
+
+
+def test_a_live_patch_keeps_all_its_symbols() -> None:
+    """layout_symtab keeps them, and copy_module_elf the headers: its relocations are applied later."""
+    plain, patch = (
+        life_of_file(
+            parse_module(make_module("demo", modinfo=(*INFO, *more), extra=SECTIONS)), "/d.ko", Now()
+        )
+        for more in ((), (("livepatch", "Y"),))
+    )
+    used = [{each.type: each.used for each in found.memory}["data"] for found in (plain, patch)]
+    assert used[0] < used[1]
+    assert "copy_module_elf" in lines_of(patch, "state coming")
+    assert "copy_module_elf" not in lines_of(plain, "state coming")
+
+
+def test_pages_are_as_large_as_the_kernels() -> None:
+    elf = parse_module(make_module(extra=SECTIONS)).elf
+    for release in ((6, 1), (6, 12)):
+        assert {each.size % 65536 for each in plan_memory(elf, release, page=65536)} == {0}
 
 
 def test_one_without_an_exit_stays_for_ever() -> None:
@@ -142,6 +209,9 @@ def test_every_section_of_a_usual_module_has_a_fate() -> None:
     names = ".text .rodata .data .bss __param .rela.text .note.Linux __ksymtab_gpl .rodata.str1.1 .init.data"
     assert all(fate_of(name) for name in names.split())
     assert fate_of(".something.new") == ""
+    assert [stage_of(name) for name in ("__param", ".orc_unwind", ".note.Linux", ".data.once")] == [
+        Stage.FOUND, Stage.FINISHED, Stage.COMING, None,
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -280,3 +350,39 @@ def test_nothing_is_loaded_or_removed_where_modules_are_disabled(state: str, roo
     Path(root.path, "sys/module/demo/initstate").write_text(state, encoding="utf-8")
     (row,) = read_life(root, "demo").transitions
     assert row.obstacle == "kernel.modules_disabled is set"
+
+
+def test_pages_of_another_kernel_are_by_its_configuration(root: Root) -> None:
+    assert total_of(read_life(root, "demo").memory, init=True) == 8192
+    config = Path(root.path, "boot/config-" + RELEASE)
+    config.parent.mkdir()
+    config.write_text("CONFIG_KALLSYMS_ALL=y\nCONFIG_ARM64_64K_PAGES=y\n", encoding="utf-8")
+    assert total_of(read_life(root, "demo").memory, init=True) == 2 * 65536
+    config.write_text("CONFIG_KALLSYMS_ALL=y\nCONFIG_ARM64_16K_PAGES=y\n", encoding="utf-8")
+    assert total_of(read_life(root, "demo").memory, init=True) == 2 * 16384
+
+
+def test_pages_of_the_running_kernel_are_asked_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "demo.ko"
+    file.write_bytes(make_module("demo", modinfo=INFO))
+    monkeypatch.setattr("os.sysconf", {"SC_PAGESIZE": 16384}.__getitem__)
+    assert {each.size for each in read_life(Root.live(), str(file)).memory} == {16384, 32768}
+
+
+def test_an_init_that_the_command_line_leaves_out(root: Root) -> None:
+    Path(root.path, "proc/cmdline").write_text("initcall_blacklist=my_init,ext4_init_fs\n", encoding="utf-8")
+    assert "names it: not called, and the load fails (EPERM)" in lines_of(
+        read_life(root, "demo"), "its init is called"
+    )
+    called = lines_of(read_life(root, "ext4"), "its initcalls are called")
+    assert "not called: initcall_blacklist= on the kernel's command line names it" in called
+    assert "when it ran" not in called
+    assert "not called" not in lines_of(
+        read_life(root._replace(release="6.1.0-other"), root.join(f"/lib/modules/{RELEASE}/kernel/demo.ko")),
+        "its init is called",
+    )
+
+
+def test_a_value_on_the_command_line_may_have_spaces(root: Root) -> None:
+    Path(root.path, "proc/cmdline").write_text('ext4.mb="7 8" x.mb=1\n', encoding="utf-8")
+    assert 'given here: ext4.mb="7 8"' in lines_of(read_life(root, "ext4"), "its parameters are set")

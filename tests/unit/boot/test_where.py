@@ -238,3 +238,21 @@ def test_of_another_kernel_nothing_is_said_by_the_running_one(root: Root) -> Non
 def test_a_kernel_without_a_tree_is_an_error(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["where", "--root", root.path, "--kernel", "6.1.0-typo", "loop"]) == 1
     assert "6.1.0-typo does not run, and has no tree" in capsys.readouterr().err
+
+
+def test_an_initcall_that_the_command_line_leaves_out(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    put(
+        Path(root.path),
+        "proc/cmdline",
+        "initcall_blacklist=a,init_elf_binfmt quiet initcall-blacklist=b --\n",
+    )
+    assert presence_of(root, "binfmt_elf").initcall_blacklist == ("init_elf_binfmt",)
+    assert presence_of(root, "ext4").initcall_blacklist == ()
+    assert run(["where", "--root", root.path, "binfmt_elf"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        "binfmt_elf: built into the kernel, and switched off by initcall_blacklist=: there is"
+    )
+    assert "not called, for /proc/cmdline: initcall_blacklist= names it" in text
+    put(Path(root.path), "lib/modules/6.1.0-newer/modules.builtin", "kernel/fs/binfmt_elf.ko\n")
+    assert presence_of(root._replace(release="6.1.0-newer"), "binfmt_elf").initcall_blacklist == ()
