@@ -38,6 +38,7 @@ const boxes = selector => [...document.querySelectorAll(selector)].map(element =
 const rows = () => [...document.querySelectorAll("#calls tbody tr")];
 const measured = {
   errors: window.failures, levels: boxes("rect.level"), runs: boxes("rect.run"), probes: boxes("rect.probe"),
+  totals: [...document.querySelectorAll("#totals li")].map(item => item.textContent),
   labels: boxes("svg > text"), picture: boxes("svg")[0], rows: rows().length,
   overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 };
@@ -79,8 +80,8 @@ def open_page(page: Path, *options: str, profile: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def make_boot() -> Timeline:
-    """A boot of 300 initcalls on all levels, of which some take long, fail, and wait for probes."""
+def make_log() -> tuple[str, list[Initcall]]:
+    """A boot of 300 initcalls on all levels, of which some take long, fail, and wait for probes; and its table."""
     plain = [level for level in LEVELS if level not in {Level.EARLY_SECURITY, Level.SECURITY}]
     table, lines, clock = [], ["[    0.000000] Linux version 6.1.0-test (x) #1"], 0.0
     for number in range(300):
@@ -99,12 +100,13 @@ def make_boot() -> Timeline:
         lines.append(f"[{clock:12.6f}] initcall {name}+0x0/0x20 returned {result} after {usecs} usecs")
         clock += 0.0001
     lines.append(f"[{clock:12.6f}] Run /init as init process")
-    return make_timeline(parse_events(parse_log("\n".join(lines))), table)
+    return "\n".join(lines), table
 
 
 @pytest.fixture(scope="module")
 def boot() -> Timeline:
-    return make_boot()
+    log, table = make_log()
+    return make_timeline(parse_events(parse_log(log)), table)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,36 @@ def test_nothing_fails_and_nothing_sticks_out(seen: tuple[dict[str, Any], Pictur
     for label in measured["labels"]:
         assert measured["picture"]["left"] <= label["left"], label
         assert label["right"] <= measured["picture"]["right"], label
+
+
+def test_the_totals_are_those_of_the_lines(seen: tuple[dict[str, Any], Picture]) -> None:
+    """As systemd-analyze would have them: out of the log's lines, with no pairing and no table but the levels."""
+    measured, _ = seen
+    log, table = make_log()
+    levels = {call.function: call.level.value for call in table}
+    ended = re.findall(r"initcall (\S+?)\+0x\S+ returned (-?\d+) after (\d+) usecs", log)
+    started = re.search(r"\[ *([\d.]+)\] Run /init as init process", log)
+    assert started
+    expected = {
+        "kernel, to /init": float(started[1]) * 1e3,
+        "initcalls": sum(int(row[2]) for row in ended) / 1e3,
+    }
+    for function, _, usecs in ended:
+        name = f"level {levels[function]}"
+        expected[name] = expected.get(name, 0) + int(usecs) / 1e3
+    shown = dict(line.split(": ", 1) for line in measured["totals"])
+    for name, milliseconds in expected.items():
+        value, unit = shown[name].split()
+        assert unit == "ms"
+        assert float(value) == pytest.approx(milliseconds, rel=0.005, abs=0.5), name
+    absent = sum(row[1] == "-19" for row in ended)
+    failed = sum(row[1] == "-22" for row in ended)
+    outcomes = shown["300 initcalls"].split(", ")
+    assert sorted(outcomes) == sorted(
+        [f"{300 - absent - failed} ok", f"{absent} no-device", f"{failed} failed"]
+    )
+    gaps = sum(level != "console" for level in levels.values()) - 1  # consoles' are long before the others
+    assert float(shown["between them"].split()[0]) == pytest.approx(gaps * 0.1, abs=0.05)
 
 
 def test_every_call_is_a_row_and_the_longest_are_bars(

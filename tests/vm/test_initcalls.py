@@ -19,7 +19,7 @@ from lkm.boot.messages import parse_events, parse_log
 from lkm.boot.modules_of import with_modules
 from lkm.boot.source import read_image_initcalls
 from lkm.boot.symbols import BootSymbol, initcalls_of_symbols
-from lkm.boot.timeline import Outcome, Timeline, make_timeline, total
+from lkm.boot.timeline import TICK, Outcome, Timeline, make_timeline, total
 from lkm.cli.main import run
 from lkm.formats.module import parse_module
 from lkm.lab.build import build_modules
@@ -66,6 +66,7 @@ def test_every_call_of_a_boot_is_in_the_table_and_names_are_told(boot: Boot, ker
     check_that_each_call_has_its_row(boot)
     check_the_order_of_the_levels(boot)
     check_the_sums(boot)
+    check_the_probes(boot, kernel)
     if kernel != NAMES_ONLY_IN_THE_IMAGE:
         check_that_kallsyms_says_what_the_image_says(boot)
         check_where(boot, kernel)
@@ -128,6 +129,24 @@ def check_the_sums(boot: Boot) -> None:
         for name, result in re.findall(r"initcall (\S+?)\+0x\S+ returned (-\d+) after", boot.log)
         if int(result) not in {-19, -517}
     ]
+
+
+def check_the_probes(boot: Boot, kernel: str) -> None:
+    """Each line is one; what it is laid on was open all that time; no thread is named (CONFIG_PRINTK_CALLER)."""
+    made = boot.timeline
+    lines = re.findall(r"probe of .+ returned (-?\d+) after (\d+) usecs$", boot.log, re.MULTILINE)
+    assert [(probe.result, probe.usecs) for probe in made.probes] == [
+        (int(one), int(two)) for one, two in lines
+    ]
+    assert {probe.by for probe in made.probes} == {"time"}
+    assert all(bool(probe.driver) == (kernel == "7.3") for probe in made.probes)
+    laid = [(probe, made.runs[probe.run]) for probe in made.probes if probe.run is not None]
+    assert laid
+    for probe, call in laid:
+        assert call.start <= probe.start + TICK
+        assert call.end is not None
+        assert probe.end <= call.end
+        assert (probe.within, probe.candidates > 0) == (call.function, True)
 
 
 def spans_of(log: str) -> list[int]:
@@ -250,6 +269,11 @@ def test_a_function_that_is_left_out_at_boot() -> None:
     """initcall_blacklist= is told apart from what the boot has lost."""
     with Guest.boot("6.1", append="initcall_debug initcall_blacklist=cmos_init") as guest:
         boot = Boot(guest)
+        (where,) = boot.json("where", "rtc_cmos")["modules"]
+        life = boot.json("life", "rtc_cmos")
+    assert (where["initcall_blacklist"], len(where["initcalls"])) == (["cmos_init"], 1)
+    (step,) = [step for step in life["steps"] if step["title"] == "its initcalls are called"]
+    assert "not called: initcall_blacklist=" in step["lines"][1]
     assert boot.timeline.blacklisted == ("cmos_init",)
     assert boot.timeline.uncalled == ()
 

@@ -26,7 +26,7 @@ _LEVELS = (
 """What begins at the start of the tables, and then at each pointer of `initcall_levels`."""
 
 _LSM_INFO = 48
-"""Bytes of the smallest `struct lsm_info` (5.10 to 6.12); 7.x has 112, its `init` within these."""
+"""Bytes of the smallest `struct lsm_info` (5.10 to 6.12); 7.3 has 112, its `init` within these."""
 
 
 def initcalls_of_image(image: KernelImage) -> list[Initcall]:

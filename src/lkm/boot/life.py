@@ -2,7 +2,7 @@
 """The life of a loadable module as the kernel leads it, step by step, with this module's own values.
 
 The steps are those of `load_module` (kernel/module.c up to 5.18, kernel/module/main.c since), in its order; read in
-5.10, 6.1, 6.12 and 6.15.
+6.1, 6.15 and 6.18; those of 5.10 are as those of 6.1.
 """
 
 from __future__ import annotations

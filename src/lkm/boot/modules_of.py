@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which built-in module an initcall is of, where its symbol does not say so (up to 5.10, and by tables alone).
+"""Which built-in module an initcall is of, where its symbol does not say so (up to 5.11, and by tables alone).
 
 modules.builtin is in the order in which the kernel was linked (scripts/link-vmlinux.sh), and so are the
 initcalls of one level. So the modules are laid along the initcalls, in their order, where names have a word

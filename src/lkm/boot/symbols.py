@@ -3,10 +3,10 @@
 
 The variables that hold the functions' addresses are named (include/linux/init.h)
 
-    __initcall_<function><level>                                    up to 5.10
-    __initcall__kmod_<module>__<counter>_<line>_<function><level>   since 5.11
+    __initcall_<function><level>                                    up to 5.11
+    __initcall__kmod_<module>__<counter>_<line>_<function><level>   since 5.12
 
-where consoles have no level up to 5.10 and `con` since. They are data: a kernel without CONFIG_KALLSYMS_ALL
+where consoles have no level up to 5.11 and `con` since. They are data: a kernel without CONFIG_KALLSYMS_ALL
 (Debian's arm64 up to 6.1) has none of them. With Clang's LTO the function is a stub, `__initstub__kmod_…`.
 Security modules have a `struct lsm_info` each, `__lsm_<name>` or `__early_lsm_<name>` (include/linux/lsm_hooks.h).
 """

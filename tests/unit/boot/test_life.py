@@ -115,7 +115,7 @@ ORDER = [
     "apply_relocations", "post_relocation", "complete_formation", "prepare_coming_module", "parse_args",
     "mod_sysfs_setup", "do_init_module", "delete_module(2)", "free_module",
 ]  # fmt: skip
-"""As load_module calls them, in 5.10, 6.1, 6.12 and 6.15."""
+"""As load_module calls them, in 6.1, 6.15 and 6.18."""
 
 
 @pytest.mark.parametrize(
