@@ -108,7 +108,11 @@ def _kbuild(source_dir: str, sources: list[str]) -> str:
 
 
 def _make_flags(kernel: Kernel) -> tuple[str, ...]:
-    return (*MAKE_FLAGS, ALIGNED) if find_architecture(kernel.series.architecture).kbuild == "arm64" else MAKE_FLAGS
+    return (
+        (*MAKE_FLAGS, ALIGNED)
+        if find_architecture(kernel.series.architecture).kbuild == "arm64"
+        else MAKE_FLAGS
+    )
 
 
 def _toolchain(kernel: Kernel) -> list[str]:
@@ -131,7 +135,15 @@ def _build(
         if kbuild:
             with open(os.path.join(copy, "Kbuild"), "w", encoding="utf-8") as stream:
                 stream.write(kbuild)
-        argv = [find_tool("make"), "-C", headers, f"M={copy}", *_toolchain(kernel), *_make_flags(kernel), "modules"]
+        argv = [
+            find_tool("make"),
+            "-C",
+            headers,
+            f"M={copy}",
+            *_toolchain(kernel),
+            *_make_flags(kernel),
+            "modules",
+        ]
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))
         }

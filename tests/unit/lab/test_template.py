@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lkm.lab import machine, template
-from lkm.lab.architecture import AMD64
+from lkm.lab.architecture import find_architecture
 from lkm.lab.machine import Hardware
 
 
@@ -17,7 +17,7 @@ def test_a_template_goes_by_all_that_qemu_is_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(template, "qemu_identity", lambda emulator: f"{emulator} 7.2")
     for name in ("vmlinuz", "modules"):
         (tmp_path / name).write_text("")
-    hardware = Hardware(AMD64, f"{tmp_path}/vmlinuz", "initrd", f"{tmp_path}/modules")
+    hardware = Hardware(find_architecture("amd64"), f"{tmp_path}/vmlinuz", "initrd", f"{tmp_path}/modules")
     keys = {template._key(hardware), template._key(replace(hardware, cpu="Nehalem"))}
     monkeypatch.setattr(machine, "COMMAND_LINE", "panic=-1")
     keys.add(template._key(hardware))
