@@ -55,6 +55,11 @@ def kmod_features() -> frozenset[str]:
     return frozenset(re.findall(r"[+-]\w+|(?<=version )\d+", said))
 
 
+def _with_a_small_stack() -> None:
+    """kmod recurses without end in some circles: so it comes to its end sooner."""
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 19, 1 << 19))
+
+
 @functools.cache
 def preload() -> str:
     """The path of the preloaded library, built once a process."""
@@ -144,6 +149,7 @@ class Machine:
                 capture_output=True,
                 timeout=DEADLINE,
                 check=False,
+                preexec_fn=_with_a_small_stack,
                 user=NOBODY if self.nobody and not os.geteuid() else None,
             )
             return Answer(done.returncode, _text(done.stdout), _text(done.stderr), self._calls())
