@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import Callable
 from bench.classic import launchers
 from bench.measure import Comparison, progress, time_process
 
-from lkm.lab.module_tree import module_tree
+from lkm.lab.module_tree import link_tree, module_tree
 from lkm.lab.process import find_tool
 
 __all__ = ["AGAIN", "FULL", "compare_again", "compare_full"]
@@ -47,7 +46,7 @@ def _compare_full(suffix: str, rounds: int) -> Comparison:
         tempfile.TemporaryDirectory(prefix="lkm-bench-") as top,
         _peer(suffix) as peer_tool,
     ):
-        _link_tree(f"{source}/lib/modules/{release}", f"{top}/lib/modules/{release}")
+        link_tree(source, top, release)
         ours, peer = [], []
         progress(name)
         for _ in range(rounds):
@@ -68,16 +67,6 @@ def _peer(suffix: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="lkm-bench-") as directory:
         os.symlink(make_suite(progress) / "kmod", f"{directory}/depmod")
         yield f"{directory}/depmod"
-
-
-def _link_tree(source: str, destination: str) -> None:
-    """What depmod reads beside the modules, and links to the directories with these."""
-    os.makedirs(destination)
-    for entry in os.scandir(source):
-        if entry.is_dir():
-            os.symlink(entry.path, f"{destination}/{entry.name}")
-        elif entry.name.startswith(("modules.order", "modules.builtin")) and not entry.name.endswith(".bin"):
-            shutil.copy(entry.path, destination)
 
 
 def _differences(ours: Path, theirs: Path) -> list[str]:
