@@ -39,18 +39,26 @@ _EXACT = {
     ".data..percpu": "one copy a processor (percpu_modalloc); not in its own memory",
     ".data..ro_after_init": "read-only once init has returned (do_init_module)",
     ".data..read_mostly": "variables that are hardly ever written",
+    ".ref.data": "variables that may point to its init (__refdata)",
+    ".noinstr.text": "code that nobody may trace",
     "__param": "its parameters: parse_args sets them, /sys/module/NAME/parameters shows them",
     "__ex_table": "places that may fault, sorted (sort_extable)",
     "__bug_table": "places of BUG and WARN, put on a list (module_bug_finalize)",
     "__jump_table": "static branches, patched (jump_label_add_module)",
+    ".static_call.text": "trampolines of its static calls",
     ".static_call_sites": "static calls, patched (static_call_add_module)",
     "__tracepoints_ptrs": "its tracepoints (tracepoint_module_coming)",
     "__mcount_loc": "where functions begin, for ftrace (ftrace_module_init)",
     "__patchable_function_entries": "room at the start of functions for ftrace",
+    "__tracepoint_check": "which tracepoints it uses: for a check of the build (7.3)",
+    "__bpf_raw_tp_map": "its tracepoints, for BPF (bpf_event_notify)",
     "_ftrace_events": "its trace events (trace_module_add_events)",
+    "_ftrace_eval_map": "names of enums in its trace events (trace_module_add_evals)",
     "__dyndbg": "its pr_debug lines, for dynamic_debug/control (ddebug_add_module)",
     ".altinstructions": "instructions replaced by those of this processor (apply_alternatives)",
     ".altinstr_replacement": "what replaces them",
+    ".altinstr_aux": "code that chooses by the processor's features",
+    ".parainstructions": "calls that a hypervisor may replace, patched (apply_paravirt, 6.1)",
     ".smp_locks": "lock prefixes, taken out on one processor (alternatives_smp_module_add)",
     ".retpoline_sites": "indirect jumps, patched against Spectre (apply_retpolines)",
     ".return_sites": "returns, patched against Retbleed (apply_returns)",
@@ -60,6 +68,7 @@ _EXACT = {
     ".orc_unwind_ip": "where each of them holds",
     ".orc_header": "which form of them this is, compared (unwind_module_init)",
     ".BTF": "its types, checked and shown in /sys/kernel/btf (btf_module_notify)",
+    ".BTF_ids": "numbers of types, for BPF",
     ".BTF.base": "the kernel's types that it needs (btf_module_notify)",
     ".plt": "trampolines to what is too far away; sized at load (module_frob_arch_sections)",
     ".init.plt": "the same for its init",
@@ -98,13 +107,13 @@ def fate_of(name: str) -> str:
 
 
 _FINISHED = (
-    "__ex_table", ".alt", ".smp_locks", ".parainstructions", ".retpoline_sites", ".return_sites", ".call_sites",
-    ".ibt_endbr_seal", ".orc_", ".plt", ".init.plt", ".text.ftrace_trampoline", "__mcount_loc",
-    "__patchable_function_entries", ".data..percpu",
+    "__ex_table", ".altinstructions", ".altinstr_replacement", ".smp_locks", ".parainstructions", ".retpoline_sites",
+    ".return_sites", ".call_sites", ".ibt_endbr_seal", ".orc_", ".plt", ".init.plt", ".text.ftrace_trampoline",
+    "__mcount_loc", "__patchable_function_entries", ".data..percpu",
 )  # fmt: skip
 _COMING = (
-    "__bug_table", "__jump_table", ".static_call_sites", "__tracepoints_ptrs", "_ftrace_events", "__dyndbg", ".BTF",
-    ".note",
+    "__bug_table", "__jump_table", ".static_call_sites", "__tracepoints_ptrs", "__bpf_raw_tp_map", "_ftrace_e",
+    "__dyndbg", ".BTF", ".note",
 )  # fmt: skip
 _FOUND = ("__param", "__ksymtab", "__kcrctab", "__kflagstab")
 _STAGES = ((_FINISHED, Stage.FINISHED), (_COMING, Stage.COMING), (_FOUND, Stage.FOUND))

@@ -209,7 +209,9 @@ def test_every_section_of_a_usual_module_has_a_fate() -> None:
     names = ".text .rodata .data .bss __param .rela.text .note.Linux __ksymtab_gpl .rodata.str1.1 .init.data"
     assert all(fate_of(name) for name in names.split())
     assert fate_of(".something.new") == ""
-    assert [stage_of(name) for name in ("__param", ".orc_unwind", ".note.Linux", ".data.once")] == [
+    names = ".altinstr_aux .parainstructions .static_call.text __bpf_raw_tp_map _ftrace_eval_map .ref.data .BTF_ids"
+    assert all(fate_of(name) for name in names.split())
+    assert [stage_of(name) for name in ("__param", ".orc_unwind", ".note.Linux", ".altinstr_aux")] == [
         Stage.FOUND, Stage.FINISHED, Stage.COMING, None,
     ]  # fmt: skip
 
