@@ -7,6 +7,7 @@
     │   ├── ElfError              an ELF file
     │   ├── SectionError          an ELF file of which only a section is wanted
     │   ├── ModuleError           a module file, or one of another architecture
+    │   ├── ObjectError           an object file that no module can be made of
     │   ├── CompressionError      a gzip, xz or zstd stream, or one that unpacks to too much
     │   ├── KernelImageError      a kernel's image, as it lies in /boot
     │   ├── ImageSymbolsError     the symbols in such an image

@@ -30,14 +30,15 @@ GRAPH = {
     "system": {"formats"},
     "tree": {"formats", "system"},
     "preflight": {"formats", "system", "tree"},
+    "modpost": {"formats", "system", "tree", "preflight"},
     "diagnosis": {"formats", "system", "tree"},
     "rescue": {"formats", "system", "tree", "preflight", "diagnosis"},
     "boot": {"formats", "system", "tree"},
     "lab": {"formats"},
-    "cli": {"formats", "system", "tree", "preflight", "diagnosis", "rescue", "boot", "lab"},
+    "cli": {"formats", "system", "tree", "preflight", "modpost", "diagnosis", "rescue", "boot", "lab"},
 }
 
-CORE = LEAVES | {"formats", "system", "tree", "preflight", "diagnosis", "rescue", "boot"}
+CORE = LEAVES | {"formats", "system", "tree", "preflight", "modpost", "diagnosis", "rescue", "boot"}
 """What runs on a host with nothing but Python 3.9 and its standard library: all but a signature."""
 
 ZSTD = frozenset({"compression", "zstandard"})
@@ -59,6 +60,10 @@ PURE = {
             "compare", "fates", "image", "initcall", "layout", "life", "messages", "modules_of", "page", "picture",
             "symbols", "tables", "timeline",
         )
+    ),
+    *(
+        f"modpost/{name}.py"
+        for name in ("aliases", "assemble", "checks", "device_ids", "link", "merge", "objects", "problems")
     ),
 }  # fmt: skip
 EFFECTS = frozenset({

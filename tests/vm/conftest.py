@@ -35,6 +35,7 @@ CHOSEN = (
     "no exit: none_exit", "1 references leaked", "its timer is armed", "test_edits_are_made",
     "left_behind_is_found_and_named[7.3]", "written[5.10-module files of another build",
     "test_a_rescue_ends_with_a_heal[7.3]", "names_are_told[7.3]", "test_modprobe_follows_its_configuration[7.3]",
+    "as_kbuild_makes_them_and_load[7.3]",
 )  # fmt: skip
 """What runs on the others by default: one of each kind of rescue and refusal."""
 

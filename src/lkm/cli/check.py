@@ -11,6 +11,7 @@ import sys
 from typing import NamedTuple
 
 from lkm.cli.arguments import quoted_parameter
+from lkm.cli.chosen_kernel import choose_kernel
 from lkm.cli.prediction import prediction_as_object, prediction_lines
 from lkm.errors import LkmError, UsageError
 from lkm.formats.compression import decompress
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check; 0: all would load, 1: one would not, or that cannot be told."""
     if bool(arguments.modules) == arguments.all:
         raise UsageError("name module files or modules, or give --all")
-    root, live = _find_kernel(arguments)
+    root, live = choose_kernel(arguments.kernel, arguments.tree)
     by_name = arguments.all or not all("/" in word or os.path.exists(word) for word in arguments.modules)
     on_disk = arguments.dependencies or by_name or not live
     target = read_target(
@@ -102,26 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
         if target.exports is None:
             print("note: this kernel's exports are not known (--symvers FILE names them)", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _find_kernel(arguments: argparse.Namespace) -> tuple[Root, bool]:
-    """The root and release that are meant, and whether that is the running kernel."""
-    base = arguments.tree or "/"
-    running = os.uname().release
-    if not arguments.tree and arguments.kernel in ("", running):
-        return Root.live(), True
-    from lkm.preflight.read import find_releases
-
-    releases = find_releases(Root(base, ""))
-    if arguments.kernel:
-        matching = [r for r in releases if r == arguments.kernel or r.startswith(f"{arguments.kernel}.")]
-    else:
-        matching = releases
-    if len(matching) != 1:
-        known = ", ".join(sorted(releases)) or "none"
-        what = f"kernel {arguments.kernel}" if arguments.kernel else "one kernel"
-        raise UsageError(f"no {what} below {base}", remedy=f"--kernel names one of: {known}")
-    return Root(base, matching[0]), False
 
 
 def _all_of(tree: Tree, root: Root) -> list[Subject]:

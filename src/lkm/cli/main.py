@@ -32,6 +32,7 @@ COMMANDS = {
     "info": Command("lkm.cli.info", "one module file in full: versions, needs, signature, sections"),
     "check": Command("lkm.cli.check", "would a module load, here or on another kernel; if not, why"),
     "symvers": Command("lkm.cli.symvers", "compare what two kernels export, and which modules that hits"),
+    "modpost": Command("lkm.cli.modpost", "make a loadable module of an object file, without kbuild"),
     "load": Command("lkm.cli.load", "load a module file; the kernel's own words with the result"),
     "unload": Command("lkm.cli.unload", "remove a module, after a look at it"),
     "why": Command("lkm.cli.why", "why a module cannot be unloaded: blockers, evidence, remedy, verdict"),

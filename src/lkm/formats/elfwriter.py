@@ -53,7 +53,12 @@ class NewRelocation(NamedTuple):
 
 
 class NewSection(NamedTuple):
-    """A section. `size` counts only for NOBITS, which has no data."""
+    """A section. `size` counts only for NOBITS, which has no data. `link` is the name of another section, for those
+    of which the gABI wants one (SHF_LINK_ORDER).
+
+    `rows` are further relocations as the file has them (Elf64_Rela), for those that come from a file by the thousand:
+    the number of a symbol is its place among the symbols, from 1 on, which must be given local ones first then.
+    """
 
     name: str
     data: bytes = b""
@@ -63,6 +68,8 @@ class NewSection(NamedTuple):
     relocations: Sequence[NewRelocation] = ()
     entsize: int = 0
     size: int = 0
+    link: str = ""
+    rows: bytes = b""
 
 
 class NewSymbol(NamedTuple):
@@ -138,10 +145,10 @@ def _build(machine: int, sections: Sequence[NewSection], symbols: Sequence[NewSy
         _check_section(section)
         numbers[section.name] = number
     ordered = sorted(symbols, key=lambda symbol: symbol.bind != STB_LOCAL)
-    symtab = 1 + len(sections) + sum(1 for section in sections if section.relocations)
+    symtab = 1 + len(sections) + sum(1 for section in sections if section.relocations or section.rows)
     if symtab + 3 >= 0xFF00:
         raise ElfWriteError(f"{symtab + 3} sections need extended numbering, which is not written")
-    headers = [_plain(section) for section in sections]
+    headers = [_plain(section, numbers) for section in sections]
     headers += _relocation_sections(sections, ordered, numbers, symtab)
     strings = _Strings()
     table = _symbol_table(ordered, numbers, strings)
@@ -158,7 +165,9 @@ def _check_section(section: NewSection) -> None:
         raise ElfWriteError(f"section {section.name}: NOBITS has no data")
 
 
-def _plain(section: NewSection) -> _Header:
+def _plain(section: NewSection, numbers: dict[str, int]) -> _Header:
+    if section.link and section.link not in numbers:
+        raise ElfWriteError(f"section {section.name}: there is no section {section.link} that it goes with")
     size = section.size if section.type == SHT_NOBITS else len(section.data)
     return _Header(
         section.name,
@@ -166,7 +175,7 @@ def _plain(section: NewSection) -> _Header:
         section.flags,
         bytes(section.data),
         size,
-        0,
+        numbers.get(section.link, 0),
         0,
         section.align,
         section.entsize,
@@ -185,9 +194,11 @@ def _relocation_sections(
         if symbol.key and keys.setdefault(symbol.key, index) != index:
             raise ElfWriteError(f"symbol {symbol.key} is there twice: give one an id")
     for section in sections:
-        if not section.relocations:
+        if not section.relocations and not section.rows:
             continue
-        rows = bytearray()
+        if len(section.rows) % _RELA.size:
+            raise ElfWriteError(f"section {section.name}: relocations of {len(section.rows)} bytes")
+        rows = bytearray(section.rows)
         for relocation in section.relocations:
             if relocation.symbol not in keys:
                 raise ElfWriteError(

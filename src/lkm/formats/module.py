@@ -113,7 +113,7 @@ def parse_module(
     if section is None:
         raise ModuleError(
             f"{name}: not a kernel module: it has no section {THIS_MODULE}",
-            remedy="link the object with modpost's output (kbuild does)",
+            remedy="make a module of the object: lkm modpost, or kbuild",
         )
     info = elf.section(".modinfo")
     modinfo = parse_modinfo(info.data) if info else ModInfo()

@@ -21,6 +21,7 @@ __all__ = [
     "Version",
     "parse_ext_versions",
     "parse_versions",
+    "render_ext_versions",
     "render_versions",
 ]
 
@@ -86,3 +87,15 @@ def render_versions(versions: Iterable[Version]) -> bytes:
             raise ModVersionsError(f"__versions: {version.name!r} does not fit in {MAX_NAME} bytes")
         made += _ENTRY.pack(version.crc, raw)
     return bytes(made)
+
+
+def render_ext_versions(versions: Iterable[Version]) -> tuple[bytes, bytes]:
+    """The bytes of `__version_ext_crcs` and `__version_ext_names`. Raises `ModVersionsError` for a NUL in a name."""
+    crcs, names = bytearray(), bytearray()
+    for version in versions:
+        raw = version.name.encode()
+        if b"\0" in raw:
+            raise ModVersionsError(f"__version_ext_names: {version.name!r} holds a NUL")
+        crcs += struct.pack("<I", version.crc)
+        names += raw + b"\0"
+    return bytes(crcs), bytes(names)

@@ -2,7 +2,7 @@
 """Sections of a new module that tie it to a kernel, made after a sibling: a `.ko` of that very kernel.
 
 A sibling tells the vermagic, the CRCs, the size of `struct module` and where `init` and `exit` stand in it.
-Source: `add_header`, `add_versions` in the kernel's `scripts/mod/modpost.c` (6.1).
+Source: `add_header`, `add_versions` in the kernel's `scripts/mod/modpost.c` (6.1), `add_extended_versions` (6.14).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lkm.formats.elf import SHF_ALLOC, SHF_WRITE
 from lkm.formats.elfwriter import NewRelocation, NewSection
 from lkm.formats.modinfo import ModInfo, render_modinfo
 from lkm.formats.module import THIS_MODULE, ModuleFile
-from lkm.formats.modversions import Version, render_versions
+from lkm.formats.modversions import Version, render_ext_versions, render_versions
 from lkm.names import MAX_NAME, NAME_OFFSET
 
 __all__ = ["modinfo_section", "this_module_section", "versions_section"]
@@ -28,9 +28,11 @@ def modinfo_section(sibling: ModuleFile, items: Sequence[tuple[str, str]], *, na
 
 
 def versions_section(sibling: ModuleFile, imports: Iterable[Version] = ()) -> list[NewSection]:
-    """`__versions` with the CRC of `module_layout` and of what is imported; none without MODVERSIONS.
+    """The CRC of `module_layout` and of what is imported, in `__versions`, `__version_ext_crcs` and
+    `__version_ext_names`: those of them that the sibling has, so none without MODVERSIONS.
 
-    Raises LkmError for a sibling that has CRCs, but not that one.
+    Where there is the extended form, names too long for the other one are in it alone. Raises LkmError for a sibling
+    that has CRCs, but not that one.
     """
     if sibling.versions is None:
         return []
@@ -39,19 +41,29 @@ def versions_section(sibling: ModuleFile, imports: Iterable[Version] = ()) -> li
         raise LkmError(
             f"{sibling.elf.name}: its __versions has no module_layout", remedy="take another sibling"
         )
-    return [NewSection("__versions", render_versions([*layout, *imports]), flags=SHF_ALLOC, align=32)]
+    rows = [*layout[:1], *imports]
+    made = []
+    extended = sibling.elf.section("__version_ext_crcs") is not None
+    if not extended or sibling.elf.section("__versions") is not None:
+        short = [row for row in rows if not extended or len(row.name.encode()) <= MAX_NAME]
+        made.append(NewSection("__versions", render_versions(short), flags=SHF_ALLOC, align=32))
+    if extended:
+        crcs, names = render_ext_versions(rows)
+        made.append(NewSection("__version_ext_crcs", crcs, flags=SHF_ALLOC, align=4))
+        made.append(NewSection("__version_ext_names", names, flags=SHF_ALLOC))
+    return made
 
 
 def this_module_section(
-    sibling: ModuleFile, *, name: str, pointer: int, exit_function: bool = False
+    sibling: ModuleFile, *, name: str, pointer: int, init_function: bool = True, exit_function: bool = False
 ) -> NewSection:
-    """`struct module` with the name, and with the addresses of `init_module` and, if wanted, `cleanup_module`.
+    """`struct module` with the name, and with the addresses of `init_module` and `cleanup_module`, as far as wanted.
 
     `pointer` is the relocation of an address. Raises LkmError for a name that is too long, and for a sibling
     that has no such function to go by.
     """
     layout = sibling.this_module
-    wanted = [("init", "init_module", layout.init_offset)]
+    wanted = [("init", "init_module", layout.init_offset)] if init_function else []
     if exit_function:
         wanted.append(("exit", "cleanup_module", layout.exit_offset))
     relocations = []

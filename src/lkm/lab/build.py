@@ -39,6 +39,9 @@ ALIGNED = "KCFLAGS=-D__cold__="
 """gcc up to 13 aligns no function that is cold, as each init is, and arm64's ftrace keeps eight bytes in front of
 each (since 6.3, CONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS): ftrace_init_nop oopses where they are misaligned."""
 
+KEPT = (".ko", ".o", ".mod", ".o.cmd")
+"""What is kept of a build by the ends of names; modules alone, unless objects are asked for."""
+
 PRODUCTS = re.compile(r"\.(o|ko|mod|mod\.c|cmd|symvers|order)$|^\.tmp_versions$|^\.git$|^__pycache__$")
 
 
@@ -55,11 +58,13 @@ def build_modules(
     kernel: str,
     out_dir: str | None = None,
     *,
+    objects: bool = False,
     progress: Progress = silent,
 ) -> list[str]:
     """Build every module of `source_dir` for `kernel`; the paths of the `.ko` files, in `out_dir` or in the cache.
 
-    Without a Kbuild file or Makefile, each `*.c` is a module of its own. Raises BuildFailed with the compiler's
+    Without a Kbuild file or Makefile, each `*.c` is a module of its own. With `objects` also what each was linked of
+    is there: NAME.o, and of those `.NAME.o.cmd`, in which kbuild keeps CRCs. Raises BuildFailed with the compiler's
     words, UsageError for a directory that cannot be read, and LabError when the headers cannot be had.
     """
     if not os.path.isdir(source_dir):
@@ -70,19 +75,25 @@ def build_modules(
     kbuild = _kbuild(source_dir, sources)
     image = get_kernel(kernel, progress=progress)
     states = [(name, sha256_file(os.path.join(source_dir, name))) for name in sources]
-    key = content_key(image.release, image.version, image.series.compiler, _make_flags(image), states)
+    kept = KEPT if objects else KEPT[:1]
+    key = content_key(
+        image.release, image.version, image.series.compiler, _make_flags(image), states, *kept[1:]
+    )
     home = os.path.join(cache_dir("modules"), key)
     with locked(f"modules-{key[:2]}"):
         if not intact(home):
             headers = header_tree(image, progress=progress)
             progress(f"building {os.path.basename(os.path.abspath(source_dir))} for {image.release}")
             with publish(home) as scratch:
-                _build(source_dir, sources, kbuild, headers=headers, kernel=image, destination=scratch)
+                _build(source_dir, sources, kbuild, kept, headers=headers, kernel=image, destination=scratch)
                 write_manifest(scratch, {"release": image.release})
     built = [name for name in sorted(os.listdir(home)) if name.endswith(".ko")]
     if out_dir is None:
         return [os.path.join(home, name) for name in built]
     os.makedirs(out_dir, exist_ok=True)
+    for name in os.listdir(home) if objects else ():
+        if name.endswith(KEPT[1:]):
+            shutil.copy(os.path.join(home, name), os.path.join(out_dir, name))
     return [shutil.copy(os.path.join(home, name), os.path.join(out_dir, name)) for name in built]
 
 
@@ -126,7 +137,14 @@ def _toolchain(kernel: Kernel) -> list[str]:
 
 
 def _build(
-    source_dir: str, sources: list[str], kbuild: str, *, headers: str, kernel: Kernel, destination: str
+    source_dir: str,
+    sources: list[str],
+    kbuild: str,
+    kept: tuple[str, ...],
+    *,
+    headers: str,
+    kernel: Kernel,
+    destination: str,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="lkm-build-") as copy:
         for name in sources:
@@ -156,14 +174,14 @@ def _build(
             check=False,
         )
         output = done.stdout.decode(errors="replace").replace(f"{copy}/", "")
-        modules = [
+        results = [
             os.path.join(directory, name)
             for directory, _, names in os.walk(copy)
             for name in names
-            if name.endswith(".ko")
+            if name.endswith(kept)
         ]
-        if done.returncode or not modules:
+        if done.returncode or not any(path.endswith(".ko") for path in results):
             reason = "kbuild made no module" if not done.returncode else "the build failed"
             raise BuildFailed(f"{source_dir} for {kernel.release}: {reason}", output)
-        for path in modules:
+        for path in results:
             shutil.copy(path, destination)

@@ -88,8 +88,8 @@ def _no_vermagic(load: Load) -> Iterator[Problem]:
         yield _forced(words, (f"{load.struct_name}: bad vermagic: kernel tainted.",), Cause.VERMAGIC)
     else:
         yield Problem(
-            Cause.VERMAGIC, errno.ENOEXEC, f"{words}, and this kernel has no CONFIG_MODULE_FORCE_LOAD", _REBUILD,
-            "check_modinfo",
+            Cause.VERMAGIC, errno.ENOEXEC, f"{words}, and this kernel has no CONFIG_MODULE_FORCE_LOAD",
+            f"{_REBUILD}; lkm modpost gives the vermagic to an object file that was", "check_modinfo",
         )  # fmt: skip
 
 

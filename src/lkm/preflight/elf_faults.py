@@ -188,7 +188,7 @@ def check_this_module(load: Load) -> Iterator[Problem]:
             f"Exactly one {THIS_MODULE} section must exist.",
             f"it has {len(found)} sections {THIS_MODULE}, and not one",
         )
-        cause, remedy = Cause.NO_THIS_MODULE, "let kbuild make a module of it"
+        cause, remedy = Cause.NO_THIS_MODULE, "make a module of the object: lkm modpost, or kbuild"
     else:
         row = load.image.sections[found[0]]
         wanted = load.target.struct_module

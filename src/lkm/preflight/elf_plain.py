@@ -104,7 +104,7 @@ def _setup(load: Load) -> Iterator[Problem]:
             f"it has no section {THIS_MODULE}: an object file, and no module yet",
             "setup_load_info",
             cause=Cause.NO_THIS_MODULE,
-            remedy="let kbuild make a module of it",
+            remedy="make a module of the object: lkm modpost, or kbuild",
         )
     elif load.rules.early_checks:
         yield from check_this_module(load)

@@ -27,7 +27,7 @@ from lkm.system.siblings import find_sibling
 from lkm.system.snapshot import LoadedModule
 from lkm.tree.tree import Tree
 
-__all__ = ["find_releases", "read_target"]
+__all__ = ["find_releases", "read_sibling", "read_target"]
 
 _MACHINES = {"x86_64": 62, "aarch64": 183}
 
@@ -71,6 +71,14 @@ def read_target(root: Root, *, live: bool, providers: Providers, symvers: str = 
         policy=_machine(root) if live else Machine(),
         providers=providers,
     )
+
+
+def read_sibling(root: Root, *, live: bool) -> ModuleFile:
+    """A module of the kernel `root.release` to go by; LkmError, with what to do, where there is none."""
+    found = find_sibling(root, _read_loaded(root) if live else ())
+    if found.sibling is None:
+        raise LkmError(f"no module of {root.release} to go by: {found.error}")
+    return parse_module(read_bytes(found.sibling.path) or b"", name=found.sibling.path)
 
 
 def _kernel_table(root: Root, *, live: bool, symvers: str, modversions: bool) -> Optional[KernelTable]:

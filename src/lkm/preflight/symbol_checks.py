@@ -19,7 +19,13 @@ from lkm.preflight.load import Load
 from lkm.preflight.values import Cause, Certainty, Problem, StageResult
 from lkm.preflight.versions import Match, crc_of
 
-__all__ = ["check_duplicate_exports", "check_export_tables", "check_import_namespaces", "check_symbols"]
+__all__ = [
+    "check_duplicate_exports",
+    "check_export_tables",
+    "check_import_namespaces",
+    "check_symbols",
+    "is_named",
+]
 
 _SHN_LIVEPATCH = 0xFF20  # include/uapi/linux/elf.h
 _EXPORT_SIZE = 12
@@ -243,7 +249,7 @@ class _Resolver:
 
     def _imports(self, namespace: str) -> bool:
         if self.load.rules.module_namespace and namespace.startswith("module:"):
-            return _is_named(namespace, self.load.struct_name)
+            return is_named(namespace, self.load.struct_name)
         return ("import_ns", namespace) in self.load.modinfo
 
     def _namespace(self, name: str, namespace: str) -> Iterator[Problem]:
@@ -268,7 +274,7 @@ class _Resolver:
             )
 
 
-def _is_named(namespace: str, module: str) -> bool:
+def is_named(namespace: str, module: str) -> bool:
     """verify_module_namespace: `module:a,b*` names a, and all that begin with b; `-` equals `_`."""
     own = module.replace("-", "_")
     for pattern in namespace[len("module:") :].split(","):

@@ -20,13 +20,14 @@ from lkm.formats.elf import (
     STT_SECTION,
 )
 from lkm.formats.elfwriter import NewRelocation, NewSection, NewSymbol, build_relocatable
+from lkm.formats.export_tables import export_sections
+from lkm.formats.exports import Export
 from lkm.formats.module import THIS_MODULE as THIS_MODULE_SECTION
 from lkm.formats.modversions import Version
 from lkm.formats.sibling import modinfo_section, this_module_section, versions_section
 from lkm.lab.assembled.arm64 import ARM64
 from lkm.lab.assembled.code import Architecture, Strings, compile_function
 from lkm.lab.assembled.data import THIS_MODULE, DataSection, parameter_objects
-from lkm.lab.assembled.exports import export_sections
 from lkm.lab.assembled.language import Function, Module
 from lkm.lab.assembled.target import Target
 from lkm.lab.assembled.x86_64 import X86_64
@@ -57,9 +58,8 @@ def assemble_module(module: Module, target: Target, *, provided: Sequence[str] =
     for data in _data(module, target, architecture, strings):
         sections.append(data.section())
         symbols += data.symbols
-    crc = export_crc if target.sibling.versions is not None else None
     tables, names = export_sections(
-        module.exports, relative=architecture.relative, flagged=target.flagged, crc=crc
+        _exports(module, target), relative=architecture.relative, flagged=target.flagged
     )
     sections += [*tables, NewSection(Strings.section, bytes(strings.data), flags=SHF_ALLOC)]
     symbols += names
@@ -72,6 +72,14 @@ def assemble_module(module: Module, target: Target, *, provided: Sequence[str] =
     sections += _ties(module, target, architecture, imports)
     sections.insert(0, _build_id(sections))
     return build_relocatable(architecture.machine, sections, symbols, flags=target.sibling.elf.flags)
+
+
+def _exports(module: Module, target: Target) -> list[Export]:
+    versioned = target.sibling.versions is not None
+    return [
+        Export(export.function, export.gpl, export_crc(export.function) if versioned else None, "")
+        for export in module.exports
+    ]
 
 
 def _texts(
