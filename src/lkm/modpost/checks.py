@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from lkm.formats.exports import Export
+from lkm.formats.modinfo import is_gpl_compatible
 from lkm.formats.modversions import Version
 from lkm.modpost.kernel import Kernel
 from lkm.modpost.objects import Import, ObjectFile
 from lkm.modpost.problems import Kind, Problem, error, warning
 from lkm.names import MAX_NAME
 from lkm.preflight.kernel import KernelExport
-from lkm.preflight.load import is_gpl_compatible
 from lkm.preflight.symbol_checks import is_named
 
 __all__ = ["Findings", "check_object"]
