@@ -123,7 +123,7 @@ class Editor:
         return self.raw.symbol_tables[0]
 
     def symbols(self) -> tuple[RawSymbol, ...]:
-        return self.raw.symbols(self.table)
+        return tuple(self.raw.symbols(self.table))
 
     def names(self) -> list[str]:
         raw = self.raw

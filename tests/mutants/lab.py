@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lkm.formats.compression import decompress
 from lkm.formats.image_exports import parse_image_exports
-from lkm.formats.kernel_image import parse_kernel_image
+from lkm.formats.kernel_image import KernelImage, parse_kernel_image
 from lkm.formats.module import ModuleFile, parse_module
 from lkm.formats.pkcs7 import signer_of
 from lkm.lab.kernels import get_kernel
@@ -87,7 +87,7 @@ def target_of(kernel: str, modules: Mapping[str, bytes]) -> Target:
     """What is known of the kernel from its image, its configuration and its modules."""
     image = get_kernel(kernel, progress=print)
     with open(image.file("vmlinuz"), "rb") as stream:
-        unpacked = parse_kernel_image(stream.read(), name=kernel).data
+        unpacked = parse_kernel_image(stream.read(), name=kernel)
     with open(image.file("config"), encoding="utf-8") as lines:
         pairs = (line.strip().partition("=") for line in lines)
         config = {
@@ -106,12 +106,12 @@ def target_of(kernel: str, modules: Mapping[str, bytes]) -> Target:
         config=config,
         exports=_exports(unpacked, parsed, versions=config.get("CONFIG_MODVERSIONS") == "y"),
         signers=frozenset({signer} if signer else ()),
-        verify=verifier(find_certificates(unpacked)),
+        verify=verifier(find_certificates(unpacked.data)),
         providers=Providers.LOADED,
     )
 
 
-def _exports(image: bytes, modules: Mapping[str, ModuleFile], *, versions: bool) -> Exports:
+def _exports(image: KernelImage, modules: Mapping[str, ModuleFile], *, versions: bool) -> Exports:
     rows = {}
     for owner, module in modules.items():
         for e in module.exports:

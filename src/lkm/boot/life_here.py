@@ -19,9 +19,9 @@ from lkm.formats.command_line import parse_command_line, parse_initcall_blacklis
 from lkm.formats.module import parse_module
 from lkm.names import ModuleName, module_name
 from lkm.root import Root
+from lkm.system.config import read_config
 from lkm.system.files import list_directory, read_bytes, read_number, read_text
 from lkm.system.kmsg import read_all
-from lkm.system.policy import read_config
 from lkm.tree.tree import Tree
 
 __all__ = ["read_life"]

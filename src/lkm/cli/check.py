@@ -15,8 +15,10 @@ from lkm.cli.chosen_kernel import choose_kernel
 from lkm.cli.prediction import prediction_as_object, prediction_lines
 from lkm.errors import LkmError, UsageError
 from lkm.formats.compression import decompress
+from lkm.formats.pkcs7 import parse_certificates
 from lkm.names import module_name_from_path
-from lkm.preflight.kernel import Providers, Request, Target
+from lkm.preflight.certificates import can_verify
+from lkm.preflight.kernel import Providers, Request, Target, Verdict
 from lkm.preflight.many import check_files
 from lkm.preflight.needs import Need, find_needs
 from lkm.preflight.read import read_target
@@ -28,6 +30,7 @@ from lkm.tree.tree import Tree
 __all__ = ["configure", "run"]
 
 SCHEMA = "lkm.check/1"
+_MAX_CERTIFICATE = 1 << 20
 
 
 class Subject(NamedTuple):
@@ -62,6 +65,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--symvers", metavar="FILE", default="", help="the kernel's exports, from a Module.symvers"
     )
+    parser.add_argument(
+        "--cert", metavar="FILE", action="append", default=[],
+        help="a certificate (PEM or DER) that the kernel trusts as well, to verify signatures with (repeatable)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
 
@@ -77,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         live=live,
         providers=Providers.ON_DISK if on_disk else Providers.LOADED,
         symvers=arguments.symvers,
+        certificates=tuple(der for path in arguments.cert for der in _certificates(path)),
     )
     tree = Tree(root)
     subjects = _all_of(tree, root) if arguments.all else [_subject(tree, word) for word in arguments.modules]
@@ -96,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         shown = [(s, p) for s, p in results if p.loads is not True] if arguments.all else results
         for subject, prediction in shown:
             print("\n".join(prediction_lines(prediction, subject.path)))
+            if arguments.cert and prediction.signature is Verdict.HOLDS:
+                print("  its signature holds: it is what was signed, by a key that this kernel trusts")
             for need in needs.get(subject.path, ()):
                 print(f"  needs {need.module}{' (loaded)' if need.loaded else ''}{_symbols_of(need)}")
         if arguments.all:
@@ -103,6 +113,19 @@ def run(arguments: argparse.Namespace) -> int:
         if target.exports is None:
             print("note: this kernel's exports are not known (--symvers FILE names them)", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _certificates(path: str) -> tuple[bytes, ...]:
+    """Those in a file that is given; LkmError where nothing could be verified with them."""
+    data = read_bytes(path, limit=_MAX_CERTIFICATE)
+    if data is None:
+        raise UsageError(f"{path} cannot be read", remedy="name a certificate, as PEM or DER")
+    if not can_verify():
+        raise LkmError(
+            "--cert takes the Python package cryptography, which is not here",
+            remedy="install python3-cryptography",
+        )
+    return parse_certificates(data, name=path)
 
 
 def _all_of(tree: Tree, root: Root) -> list[Subject]:

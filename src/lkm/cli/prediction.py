@@ -52,6 +52,7 @@ def prediction_as_object(prediction: Prediction) -> dict[str, Any]:
     return {
         "module": prediction.module, "release": prediction.release, "loads": prediction.loads,
         "errno": prediction.errno, "lines": list(prediction.lines), "unknown": list(prediction.unknown),
+        "signature": prediction.signature and prediction.signature.value,
         "problems": [{
             "cause": p.cause.value, "errno": p.errno, "summary": p.words, "remedy": p.remedy, "lines": list(p.lines),
             "certainty": p.certainty.value, "source": p.source, "symbol": p.symbol,

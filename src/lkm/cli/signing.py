@@ -10,8 +10,8 @@ import sys
 from lkm.errors import UsageError
 from lkm.rescue.signing import HASHES, Signer, load_signer
 from lkm.root import Root
+from lkm.system.config import read_config
 from lkm.system.keyrings import keyrings_with
-from lkm.system.policy import read_config
 
 __all__ = ["add_signing_options", "read_signer"]
 

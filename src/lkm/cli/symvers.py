@@ -87,7 +87,7 @@ def _read(word: str) -> Mapping[str, KernelExport]:
         with_crcs = any(entry.crc for entry in rows)
         return {e.name: KernelExport(e.name, e.gpl, e.crc if with_crcs else None, e.namespace) for e in rows}
     try:
-        exports = parse_image_exports(parse_kernel_image(data, name=word).data, name=word)
+        exports = parse_image_exports(parse_kernel_image(data, name=word))
     except ParseError as error:
         raise UsageError(
             f"{word} is neither a Module.symvers nor a kernel's image", remedy=str(error)

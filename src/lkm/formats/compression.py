@@ -25,6 +25,9 @@ __all__ = [
 
 DEFAULT_LIMIT = 1 << 30
 """Most bytes that a file may decompress to: 1 GiB."""
+_ALWAYS = 1 << 26
+_RATIO = 32
+"""Up to 64 MiB, or 32 times its size, which is three times what modules and kernels come to."""
 
 _STEP = 1024  # bytes given to a decompressor at a time: zstd can make 32 MiB of them, others less
 _PADDING = re.compile(rb"\0*")
@@ -62,11 +65,13 @@ def compression_of(data: Buffer) -> Compression:
     return Compression.NONE
 
 
-def decompress(data: Buffer, *, name: str = "<bytes>", limit: int = DEFAULT_LIMIT) -> bytes:
+def decompress(data: Buffer, *, name: str = "<bytes>", limit: int = 0) -> bytes:
     """The content of a compressed file; data that is not compressed is returned as it is.
 
-    Raises `CompressionError`, also when the output is longer than `limit` bytes.
+    Raises `CompressionError`, also when the output is longer than `limit` bytes, which is by default what such a
+    file may sensibly come to.
     """
+    limit = limit or min(DEFAULT_LIMIT, max(_ALWAYS, _RATIO * len(data)))
     found = compression_of(data)
     if found is Compression.NONE:
         return bytes(data)
@@ -127,7 +132,9 @@ def _join(chunks: Iterable[bytes], name: str, limit: int) -> bytes:
     for chunk in chunks:
         total += len(chunk)
         if total > limit:
-            raise CompressionError(f"{name}: decompresses to more than {limit} bytes")
+            raise CompressionError(
+                f"{name}: decompresses to more than {limit} bytes", remedy="is it what it says it is?"
+            )
         parts.append(chunk)
     return b"".join(parts)
 

@@ -11,10 +11,13 @@ import struct
 from typing import NamedTuple
 
 from lkm.formats.elf import SHN_ABS, SHN_UNDEF, Elf, Section, Symbol
+from lkm.formats.raw_module import RawModule, RawSymbol
 
-__all__ = ["Export", "parse_exports"]
+__all__ = ["Export", "parse_exports", "parse_raw_exports"]
 
 _KSYMTAB, _CRC, _NAMESPACE, _FLAGS = "__ksymtab_", "__crc_", "__kstrtabns_", "__flags_"
+_TABLES = ("__ksymtab", "__ksymtab_gpl")
+_OTHERS = ("__kcrctab", "__kcrctab_gpl", "__kflagstab", "__ksymtab_strings")
 _GPL_ONLY = 1  # bit of a byte in __kflagstab, which replaces the _gpl tables in 7.x
 _NAMESPACE_MAX = 512  # bytes; a longer one is corrupt, and reading on for each export would take for ever
 _WORD = struct.Struct("<I")
@@ -80,3 +83,38 @@ def _crc(elf: Elf, symbol: Symbol | None) -> int | None:
 def _namespace(elf: Elf, symbol: Symbol | None) -> str:
     raw = bytes(_bytes_at(elf, symbol)[:_NAMESPACE_MAX])
     return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+
+def parse_raw_exports(image: RawModule) -> tuple[Export, ...]:
+    """As `parse_exports` for a module that is linked; reads nothing but the symbols that count."""
+    tables = {index: name for name in _TABLES if (index := image.find(name))}
+    if not tables or not image.symbol_tables:
+        return ()
+    table = image.symbol_tables[0]
+    wanted = {*tables, *filter(None, map(image.find, _OTHERS)), SHN_ABS}
+    found: dict[str, RawSymbol] = {}
+    for symbol in image.symbols_within(table, wanted):
+        found.setdefault(image.symbol_name(table, symbol), symbol)
+    return tuple(
+        Export(
+            name=(own := name[len(_KSYMTAB) :]),
+            gpl=tables[symbol.shndx].endswith("_gpl") or _is_flagged(image.at(found.get(_FLAGS + own), 1)),
+            crc=_raw_crc(image, found.get(_CRC + own)),
+            namespace=image.at(found.get(_NAMESPACE + own), _NAMESPACE_MAX)
+            .split(b"\0", 1)[0]
+            .decode("utf-8", "backslashreplace"),
+        )
+        for name, symbol in found.items()
+        if symbol.shndx in tables and name.startswith(_KSYMTAB)
+    )
+
+
+def _raw_crc(image: RawModule, symbol: RawSymbol | None) -> int | None:
+    if symbol is not None and symbol.shndx == SHN_ABS:
+        return symbol.value & 0xFFFFFFFF
+    data = image.at(symbol, _WORD.size)
+    return int(_WORD.unpack(data)[0]) if len(data) == _WORD.size else None
+
+
+def _is_flagged(flags: bytes) -> bool:
+    return bool(flags and flags[0] & _GPL_ONLY)

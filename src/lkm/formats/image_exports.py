@@ -5,7 +5,8 @@
     __kcrctab, __kcrctab_gpl   4 bytes a symbol, with MODVERSIONS
     __kflagstab                1 byte a symbol, bit 0: GPL-only; then there is one table of symbols (7.x)
 
-They are in the unpacked image, whose sections keep their names, and in memory.
+They are in the unpacked image, whose sections keep their names, and in memory. A flat image has no sections: see
+`flat_exports`.
 Source: struct kernel_symbol with CONFIG_HAVE_ARCH_PREL32_RELOCATIONS (include/linux/export.h 5.10,
 kernel/module/internal.h 6.1 to 7.3); find_exported_symbol_in_section.
 """
@@ -14,10 +15,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lkm.formats.elf import Elf, parse_elf
+from lkm.formats.elf import Elf, is_elf, parse_elf
 from lkm.formats.exports import Export
+
+if TYPE_CHECKING:
+    from lkm.formats.kernel_image import KernelImage
 
 __all__ = ["ENTRY_SIZE", "ExportTable", "parse_export_tables", "parse_image_exports"]
 
@@ -84,9 +88,17 @@ def _strings(addresses: set[int], read: Read) -> dict[int, str]:
     return found
 
 
-def parse_image_exports(data: bytes, *, name: str = "<bytes>") -> tuple[Export, ...]:
-    """The exports of the kernel whose ELF image is `data`. Raises `ElfError`; none where it has no such tables."""
-    elf = parse_elf(data, name=name)
+def parse_image_exports(image: KernelImage) -> tuple[Export, ...]:
+    """The exports of an unpacked kernel. Raises `ElfError`; none where it has no such tables."""
+    if is_elf(image.data):
+        return _parse_elf(image)
+    from lkm.formats.flat_exports import parse_flat_exports
+
+    return parse_flat_exports(image.data)
+
+
+def _parse_elf(image: KernelImage) -> tuple[Export, ...]:
+    elf = parse_elf(image.data, name=image.name)
     tables = []
     for symbols, crcs, gpl in (("__ksymtab", "__kcrctab", False), ("__ksymtab_gpl", "__kcrctab_gpl", True)):
         section = elf.section(symbols)

@@ -105,7 +105,7 @@ def _bzimage_payload(data: bytes, name: str) -> bytes:
 def _unpacked(data: bytes, name: str) -> bytes:
     """What a payload unpacks to, whichever of the kernel's packers made it."""
     if compression_of(data) is not Compression.NONE:
-        return decompress(data, name=name, limit=LIMIT)
+        return decompress(data, name=name)
     unpack = _foreign(data)
     if unpack is None:
         kind = (

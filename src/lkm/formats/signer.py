@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[int, int], bytes]
 
-__all__ = ["MARKER", "TRAILER", "Signer", "parse_signer"]
+__all__ = ["DIGESTS", "MARKER", "TRAILER", "Der", "Signer", "dotted", "parse_signer", "signer_info"]
 
 MARKER = b"~Module signature appended~\n"
 TRAILER = struct.Struct(">BBBBB3xI")
@@ -29,11 +29,13 @@ _TYPES = ("PGP", "X509", "PKCS#7")
 _PKCS7 = 2
 
 _SEQUENCE, _SET, _INTEGER, _OCTETS, _OID = 0x30, 0x31, 0x02, 0x04, 0x06
+_SIGNED_DATA = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02"  # 1.2.840.113549.1.7.2
 _COMMON_NAME = b"\x55\x04\x03"  # 2.5.4.3
 _CONTEXT = 0xA0
+_LONGEST_OID = 64  # bytes: the numbers of a longer one would take time without end
 
 # Digest algorithms by OID, named as OpenSSL does.
-_DIGESTS = {
+DIGESTS = {
     "1.2.840.113549.2.4": "md4",
     "1.2.840.113549.2.5": "md5",
     "1.3.14.3.2.26": "sha1",
@@ -110,7 +112,7 @@ def _parse_pkcs7(message: bytes, known: dict[bytes, Signer]) -> Signer | None:
                 like.id_type, name=like.name, key_id=like.key_id, digest=like.digest, signature=signature
             )
     try:
-        signer, end = _read_signer(_Der(message))
+        signer, end = _read_signer(message)
     except (IndexError, ValueError):
         return None
     if end == len(message):
@@ -118,22 +120,28 @@ def _parse_pkcs7(message: bytes, known: dict[bytes, Signer]) -> Signer | None:
     return signer
 
 
-def _read_signer(message: _Der) -> tuple[Signer, int]:
-    """The first SignerInfo, and where its signature ends. IndexError or ValueError if the message is another."""
-    content = message.enter(_SEQUENCE)
-    content.take(_OID)
+def signer_info(message: bytes) -> Der:
+    """The values in the first SignerInfo of a message. IndexError or ValueError if it is another."""
+    content = Der(message).enter(_SEQUENCE)
+    if content.take(_OID) != _SIGNED_DATA:
+        raise ValueError("no signed data")
     signed = content.enter(_CONTEXT).enter(_SEQUENCE)
     signed.take(_INTEGER)
     signed.take(_SET)
     signed.take(_SEQUENCE)
     while signed.tag() & 0xE0 == _CONTEXT:  # certificates, revocation lists
         signed.take()
-    signer = signed.enter(_SET).enter(_SEQUENCE)
+    return signed.enter(_SET).enter(_SEQUENCE)
+
+
+def _read_signer(message: bytes) -> tuple[Signer, int]:
+    """The first signer, and where its signature ends. IndexError or ValueError if the message is another."""
+    signer = signer_info(message)
     signer.take(_INTEGER)
     who = signer.enter(_SEQUENCE)
     name = _common_name(who.enter(_SEQUENCE))
     serial = who.take(_INTEGER)
-    digest = _dotted(signer.enter(_SEQUENCE).take(_OID))
+    digest = dotted(signer.enter(_SEQUENCE).take(_OID))
     if signer.tag() == _CONTEXT:  # signed attributes
         signer.take()
     signer.take(_SEQUENCE)
@@ -141,13 +149,13 @@ def _read_signer(message: _Der) -> tuple[Signer, int]:
         _TYPES[_PKCS7],
         name=name,
         key_id=_magnitude(serial),
-        digest=_DIGESTS.get(digest, digest),
+        digest=DIGESTS.get(digest, digest),
         signature=signer.take(_OCTETS),
     )
     return found, signer.place()
 
 
-def _common_name(name: _Der) -> bytes:
+def _common_name(name: Der) -> bytes:
     text = b""
     while name.more():
         parts = name.enter(_SET)
@@ -165,7 +173,10 @@ def _magnitude(number: bytes) -> bytes:
     return value.to_bytes((value.bit_length() + 7) // 8, "big")
 
 
-def _dotted(oid: bytes) -> str:
+def dotted(oid: bytes) -> str:
+    """An object identifier as it is written: `2.5.4.3`. IndexError or ValueError for what is none."""
+    if len(oid) > _LONGEST_OID:
+        raise ValueError(f"an object identifier of {len(oid)} bytes")
     parts, value = [], 0
     for byte in oid:
         value = value << 7 | byte & 0x7F
@@ -176,7 +187,7 @@ def _dotted(oid: bytes) -> str:
     return ".".join(map(str, [first, parts[0] - 40 * first, *parts[1:]]))
 
 
-class _Der:
+class Der:
     """Values of DER, one after the other. ValueError for another tag or a length beyond the end."""
 
     def __init__(self, data: bytes, base: int = 0) -> None:
@@ -204,6 +215,8 @@ class _Der:
         at += 2
         if length & 0x80:
             more = length & 0x7F
+            if not 0 < more <= 4:
+                raise ValueError("a length of a form that no signature has")
             length = int.from_bytes(data[at : at + more], "big")
             at += more
         if at + length > len(data):
@@ -211,7 +224,13 @@ class _Der:
         self._at = at + length
         return data[at : at + length]
 
-    def enter(self, tag: int) -> _Der:
+    def whole(self) -> bytes:
+        """The next value with its tag and length."""
+        start = self._at
+        self.take()
+        return self._data[start : self._at]
+
+    def enter(self, tag: int) -> Der:
         """The values in the next one."""
         content = self.take(tag)
-        return _Der(content, self.place() - len(content))
+        return Der(content, self.place() - len(content))

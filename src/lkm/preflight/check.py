@@ -15,12 +15,13 @@ from lkm.preflight.kernel import Request, Target
 from lkm.preflight.late_checks import (
     check_architecture_sections,
     check_btf,
-    check_relocations,
     check_sysfs_name,
+    check_trampolines,
 )
 from lkm.preflight.load import Load
 from lkm.preflight.parameters import check_parameters
 from lkm.preflight.policy_checks import check_blacklist, check_privilege, check_signature
+from lkm.preflight.relocations import check_relocations
 from lkm.preflight.symbol_checks import (
     check_duplicate_exports,
     check_export_tables,
@@ -45,6 +46,7 @@ _LATE: tuple[Check, ...] = (
     check_import_namespaces,
     check_symbols,
     check_relocations,
+    check_trampolines,
     check_duplicate_exports,
     check_btf,
     check_parameters,
@@ -91,11 +93,11 @@ def _conclude(load: Load, stages: list[StageResult], doubts: list[int]) -> Predi
     unknown = tuple(load.unknown[: doubts[failed]] if failed is not None else load.unknown)
     name = load.struct_name if len(stages) >= len(_TABLES) else ""
     if failed is None:
-        return Prediction(name, load.target.release, tuple(problems), None, (), unknown)
+        return Prediction(name, load.target.release, tuple(problems), None, (), unknown, load.signature)
     stage = stages[failed]
     if stage.last_wins:
         number = stage.fatal[-1].errno
         lines = tuple(line for problem in stage.problems for line in problem.lines)
     else:
         number, lines = stage.fatal[0].errno, stage.fatal[0].lines
-    return Prediction(name, load.target.release, tuple(problems), number, lines, unknown)
+    return Prediction(name, load.target.release, tuple(problems), number, lines, unknown, load.signature)

@@ -142,7 +142,7 @@ def check_section_flags(load: Load) -> StageResult:
     bad = [i for i, row in enumerate(load.image.sections) if row.flags & both == both]
     if not bad or strict is False:
         return StageResult(())
-    name = load.image.names[bad[0]] or ""
+    name = load.image.name(bad[0])
     return StageResult(
         (
             Problem(

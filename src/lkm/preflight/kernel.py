@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import NamedTuple, Optional, Protocol
 
-__all__ = ["Exports", "KernelExport", "Loaded", "Machine", "Providers", "Request", "StructModule", "Target"]
+__all__ = [
+    "Exports",
+    "KernelExport",
+    "Loaded",
+    "Machine",
+    "Providers",
+    "Request",
+    "StructModule",
+    "Target",
+    "Verdict",
+]
 
 
 class KernelExport(NamedTuple):
@@ -57,6 +67,21 @@ class Providers(Enum):
     ON_DISK = "on-disk"
 
 
+class Verdict(Enum):
+    """What becomes of a signature that is verified.
+
+    HOLDS           the module is what was signed
+    CHANGED         it is not
+    UNVERIFIED      there is the certificate, but not the library, or it does not know that kind of signature
+    NO_CERTIFICATE  there is none of that signer
+    """
+
+    HOLDS = "holds"
+    CHANGED = "changed"
+    UNVERIFIED = "unverified"
+    NO_CERTIFICATE = "no-certificate"
+
+
 class Machine(NamedTuple):
     """What the machine allows; None: not known, which is so for a kernel that is not running."""
 
@@ -80,7 +105,7 @@ class Target(NamedTuple):
     loaded         by name, as far as it is running
     sysfs_names    names in /sys/module that no loaded module has: built-in ones
     signers        (issuer, serial number) of the certificates that signed its own modules, as DER
-    verify         whether a module's bytes are what one of those signed; None: it cannot be told
+    verify         verifies a module's bytes and its message by the certificates that there are; None: there are none
     policy         see `Machine`
     providers      see `Providers`
     """
@@ -95,7 +120,7 @@ class Target(NamedTuple):
     loaded: Mapping[str, Loaded] = {}
     sysfs_names: frozenset[str] = frozenset()
     signers: frozenset[bytes] = frozenset()
-    verify: Optional[Callable[[bytes, bytes], Optional[bool]]] = None
+    verify: Optional[Callable[[bytes, bytes], Verdict]] = None
     policy: Machine = Machine()
     providers: Providers = Providers.LOADED
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import struct
 from functools import cached_property
+from typing import Optional
 
 from lkm.formats.modinfo import is_gpl_compatible
 from lkm.formats.modversions import ENTRY_SIZE
 from lkm.formats.raw_module import RawModule
 from lkm.names import NAME_OFFSET, NAME_SIZE
-from lkm.preflight.kernel import Request, Target
+from lkm.preflight.kernel import Request, Target, Verdict
 from lkm.preflight.rules import Rules, rules_for
 from lkm.preflight.values import Certainty
 
@@ -31,6 +32,8 @@ class Load:
         self.payload = len(file)
         """How many bytes belong to the module: the signature check shortens them."""
         self.unknown: list[str] = []
+        self.signature: Optional[Verdict] = None
+        """Of a file that is soundly signed."""
 
     @property
     def certainty(self) -> Certainty:
@@ -50,14 +53,14 @@ class Load:
             return found[0] if len(found) == 1 else 0
         return self.image.find(".modinfo")
 
-    @cached_property
-    def modinfo(self) -> tuple[tuple[str, str], ...]:
-        """The entries of `.modinfo`."""
-        return tuple(self.image.modinfo(self.info))
-
     def modinfo_value(self, key: str) -> str | None:
         """The first value of `key`, as get_modinfo finds it."""
-        return next((value for name, value in self.modinfo if name == key), None)
+        return next(self.image.modinfo(self.info, key), None)
+
+    @cached_property
+    def namespaces(self) -> tuple[str, ...]:
+        """Those that it imports."""
+        return tuple(self.image.modinfo(self.info, "import_ns"))
 
     @cached_property
     def this_module(self) -> int:
@@ -109,11 +112,15 @@ class Load:
         if self.request.ignore_modversions or not crcs or not names:
             return None
         raw = self.image.content(self.image.sections[crcs])
-        texts = self.image.content(self.image.sections[names]).split(b"\0")
-        numbers = struct.unpack(f"<{len(raw) // 4}I", raw[: len(raw) // 4 * 4])
+        text = self.image.content(self.image.sections[names])
         found: dict[str, int] = {}
-        for number, text in zip(numbers, texts):
-            found.setdefault(text.decode("utf-8", "backslashreplace"), number)
+        at = 0
+        for (number,) in struct.iter_unpack("<I", raw[: len(raw) // 4 * 4]):
+            end = text.find(b"\0", at)
+            if end < 0:
+                break
+            found.setdefault(text[at:end].decode("utf-8", "backslashreplace"), number)
+            at = end + 1
         return found
 
     @cached_property

@@ -8,12 +8,11 @@ Sources: parse_args, parse_one, param_array (kernel/params.c), next_arg (lib/cmd
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from lkm.formats.elf import SHT_RELA
-from lkm.formats.raw_module import MAX_STRING, RawModule
+from lkm.formats.raw_module import MAX_STRING, RELA, RawModule
 from lkm.preflight.load import Load
 from lkm.preflight.parameter_values import NO_VALUE_NEEDED, is_standard, judge_value
 from lkm.preflight.values import Cause, Problem, StageResult
@@ -23,7 +22,6 @@ __all__ = ["Parameter", "check_parameters", "read_parameters", "split_arguments"
 _ENTRY = 40
 _NAME, _OPS, _ARG = 0, 16, 32
 _ARRAY_OPS = 16
-_RELA = struct.Struct("<QIIq")
 _MAX_TABLES = 4
 """A section has one table of relocations; in a damaged file thousands could claim it."""
 
@@ -65,7 +63,6 @@ class _Reader:
     def __init__(self, image: RawModule) -> None:
         self._image = image
         self._table = image.symbol_tables[0]
-        self._symbols = image.symbols(self._table)
         self._known: dict[int, dict[int, _Place]] = {}
 
     def parameter(self, name: _Place, ops: _Place, arg: Optional[_Place]) -> Parameter:
@@ -88,9 +85,9 @@ class _Reader:
             tables = [row for row in self._image.sections if row.type == SHT_RELA and row.info == section]
             for row in tables[:_MAX_TABLES]:
                 raw = self._image.content(row)
-                for offset, _, index, addend in _RELA.iter_unpack(raw[: len(raw) // _RELA.size * _RELA.size]):
-                    if index < len(self._symbols):
-                        symbol = self._symbols[index]
+                for offset, _, index, addend in RELA.iter_unpack(raw[: len(raw) // RELA.size * RELA.size]):
+                    symbol = self._image.symbol(self._table, index)
+                    if symbol is not None:
                         name = self._image.symbol_name(self._table, symbol)
                         found[offset] = _Place(symbol.shndx, symbol.value + addend, name)
         return self._known[section]

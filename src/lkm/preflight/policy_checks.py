@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from lkm.formats.pkcs7 import signer_of
 from lkm.formats.signature import MARKER, PKEY_ID_PKCS7
 from lkm.formats.signer import TRAILER
+from lkm.preflight.kernel import Verdict
 from lkm.preflight.load import Load
 from lkm.preflight.values import Cause, Certainty, Problem, StageResult
 
@@ -113,35 +114,39 @@ def _signed(load: Load) -> Iterator[Problem]:
 
 
 def _verified(load: Load, message: bytes) -> Iterator[Problem]:
-    """verify_pkcs7_signature, as far as it can be told without the keys."""
+    """verify_pkcs7_signature, by the certificates that are known; whom the kernel's own modules name, it trusts."""
+    target = load.target
     signer = signer_of(message)
     if signer is None:
         yield _corrupt("its signature is no PKCS#7 message", "verify_pkcs7_signature")
-    elif load.target.signers and signer in load.target.signers:
-        verdict = load.target.verify(load.file[: load.payload], message) if load.target.verify else None
-        if verdict is False:
-            yield Problem(
-                Cause.SIGNATURE_REJECTED,
-                errno.EKEYREJECTED,
-                "it was changed after it had been signed: that is fatal even where signatures are not enforced",
-                _AGAIN,
-                "mod_verify_sig",
-            )
-        elif verdict is None:
-            yield Problem(
-                Cause.SIGNATURE_REJECTED,
-                None,
-                "it has the signature of who built this kernel; whether it was changed since could not be verified"
-                " (that takes the kernel's image, for the certificate, and the library cryptography)",
-                "",
-                "mod_verify_sig",
-                certainty=Certainty.UNKNOWN,
-            )
-    elif load.target.signers:
-        yield from _unverified(
-            load, "module with unavailable key", "its signer is not the one of this kernel's own modules"
+        return
+    verdict = target.verify(load.file[: load.payload], message) if target.verify else Verdict.NO_CERTIFICATE
+    if verdict is Verdict.NO_CERTIFICATE and signer in target.signers:
+        verdict = Verdict.UNVERIFIED
+    load.signature = verdict
+    if verdict is Verdict.CHANGED:
+        yield Problem(
+            Cause.SIGNATURE_REJECTED,
+            errno.EKEYREJECTED,
+            "it was changed after it had been signed: that is fatal even where signatures are not enforced",
+            _AGAIN,
+            "mod_verify_sig",
         )
-    else:
+    elif verdict is Verdict.UNVERIFIED:
+        yield Problem(
+            Cause.SIGNATURE_REJECTED,
+            None,
+            "it has a signature that this kernel trusts; whether it was changed since could not be verified"
+            " (that takes the certificate, from the kernel's image or by --cert, and the library cryptography)",
+            "",
+            "mod_verify_sig",
+            certainty=Certainty.UNKNOWN,
+        )
+    elif verdict is Verdict.NO_CERTIFICATE and (target.signers or target.verify):
+        yield from _unverified(
+            load, "module with unavailable key", "its signer is not known to be one that this kernel trusts"
+        )
+    elif verdict is Verdict.NO_CERTIFICATE:
         load.doubt("whether this kernel trusts the signer: no signed module of its own was found to go by")
 
 
@@ -170,7 +175,7 @@ def _unverified(load: Load, reason: str, words: str, line: str = "") -> Iterator
             Cause.UNSIGNED,
             errno.EKEYREJECTED,
             f"{words}, and this kernel enforces signatures",
-            "sign it with a key that the kernel trusts",
+            "sign it with a key that the kernel trusts (of one that is enrolled, --cert tells)",
             "module_sig_check",
             (*lines, f"Loading of {reason} is rejected"),
             certainty,

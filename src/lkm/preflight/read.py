@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from typing import Optional
+from itertools import islice
+from typing import TYPE_CHECKING, Optional
 
 from lkm.errors import LkmError, ParseError, UsageError
 from lkm.formats.command_line import parse_module_blacklist
@@ -21,15 +22,19 @@ from lkm.preflight.sources import (
     read_symvers_table,
 )
 from lkm.root import Root
+from lkm.system.config import read_config
 from lkm.system.files import list_directory, read_bytes, read_text
-from lkm.system.policy import read_config, read_policy
-from lkm.system.siblings import find_sibling
-from lkm.system.snapshot import LoadedModule
+from lkm.system.module_files import module_paths
 from lkm.tree.tree import Tree
+
+if TYPE_CHECKING:
+    from lkm.system.snapshot import LoadedModule
 
 __all__ = ["find_releases", "read_sibling", "read_target"]
 
 _MACHINES = {"x86_64": 62, "aarch64": 183}
+_TRIES = 24
+"""Files that are opened at most: one good one is enough."""
 
 
 def find_releases(root: Root) -> list[str]:
@@ -38,10 +43,13 @@ def find_releases(root: Root) -> list[str]:
     return [name for name in list_directory(base) if os.path.isdir(os.path.join(base, name, "kernel"))]
 
 
-def read_target(root: Root, *, live: bool, providers: Providers, symvers: str = "") -> Target:
+def read_target(
+    root: Root, *, live: bool, providers: Providers, symvers: str = "", certificates: tuple[bytes, ...] = ()
+) -> Target:
     """What can be told of the kernel `root.release`; `live`: it is the one that runs.
 
-    `symvers` names a Module.symvers to go by. UsageError for a release that has no tree.
+    `symvers` names a Module.symvers to go by, `certificates` (DER) are trusted beside those in the kernel's image.
+    UsageError for a release that has no tree.
     """
     if not os.path.isdir(root.modules_dir) and not live:
         known = ", ".join(find_releases(root))
@@ -50,11 +58,12 @@ def read_target(root: Root, *, live: bool, providers: Providers, symvers: str = 
             remedy=f"there are {known}" if known else "install that kernel",
         )
     loaded = _read_loaded(root) if live else ()
-    sibling = _read_sibling(root, loaded)
+    sibling = _read_sibling(root, loaded) if live else _first_module(root)
     config = read_config(root)
     modversions = config.get("CONFIG_MODVERSIONS") == "y" if config else _has_versions(sibling)
     table = _kernel_table(root, live=live, symvers=symvers, modversions=modversions)
     exports = TreeExports(table, Tree(root), modversions=modversions) if table else None
+    trusted = (*(table.certificates if table else ()), *certificates)
     names = {module.name for module in loaded}
     return Target(
         release=root.release,
@@ -67,7 +76,7 @@ def read_target(root: Root, *, live: bool, providers: Providers, symvers: str = 
         loaded={module.name: _loaded(module) for module in loaded},
         sysfs_names=frozenset(list_directory(root.join("/sys/module"))) - names if live else frozenset(),
         signers=_signers(sibling),
-        verify=verifier(table.certificates) if table and table.certificates else None,
+        verify=verifier(trusted) if trusted else None,
         policy=_machine(root) if live else Machine(),
         providers=providers,
     )
@@ -75,6 +84,8 @@ def read_target(root: Root, *, live: bool, providers: Providers, symvers: str = 
 
 def read_sibling(root: Root, *, live: bool) -> ModuleFile:
     """A module of the kernel `root.release` to go by; LkmError, with what to do, where there is none."""
+    from lkm.system.siblings import find_sibling
+
     found = find_sibling(root, _read_loaded(root) if live else ())
     if found.sibling is None:
         raise LkmError(f"no module of {root.release} to go by: {found.error}")
@@ -101,13 +112,32 @@ def _read_loaded(root: Root) -> tuple[LoadedModule, ...]:
 
 
 def _read_sibling(root: Root, loaded: tuple[LoadedModule, ...]) -> Optional[ModuleFile]:
-    """A module file of this kernel, to go by."""
+    """A module file of the running kernel, to go by."""
+    from lkm.system.siblings import find_sibling
+
     found = find_sibling(root, loaded).sibling
-    if found is None:
-        return None
+    return _parse(found.path) if found else None
+
+
+def _first_module(root: Root) -> Optional[ModuleFile]:
+    """As `_read_sibling`, of a kernel that does not run: there is nothing to compare with."""
+    for path in islice(module_paths(root), _TRIES):
+        module = _parse(path)
+        if module and module.intree and module.release == root.release and _has_both(module):
+            return module
+    return None
+
+
+def _has_both(module: ModuleFile) -> bool:
+    """Whether it tells where init and exit stand."""
+    this = module.this_module
+    return this.init_offset is not None and this.exit_offset is not None
+
+
+def _parse(path: str) -> Optional[ModuleFile]:
     try:
-        return parse_module(read_bytes(found.path) or b"", name=found.path)
-    except (LkmError, ParseError):
+        return parse_module(read_bytes(path) or b"", name=path)
+    except ParseError:
         return None
 
 
@@ -132,6 +162,8 @@ def _loaded(module: LoadedModule) -> Loaded:
 
 
 def _machine(root: Root) -> Machine:
+    from lkm.system.policy import read_policy
+
     policy = read_policy(root)
     return Machine(
         cap_sys_module=policy.cap_sys_module,

@@ -44,6 +44,9 @@ class Rules(NamedTuple):
     booleans          the letters that a boolean may begin with, beside on and off (kstrtobool)
     taint_symbol      inherit_taint names the symbol (5.18)
     clears            relocations can be taken back, and their lines are worded anew (6.3)
+    named_lines       lines of arm64's module.c begin with "Modules: " (pr_fmt, 6.5)
+    init_trampoline   arm64 wants .init.text.ftrace_trampoline (module_init_ftrace_plt, 6.17 and 6.12's stable series)
+    per_cpu           relocations are made in the section of per-CPU data as well (apply_relocations; not 6.12, 7.3)
     sites             a relocation onto bytes that are not zero is refused with section and index (later than 6.18)
     """
 
@@ -58,6 +61,9 @@ class Rules(NamedTuple):
     module_namespace: bool
     taint_symbol: bool
     clears: bool
+    named_lines: bool
+    init_trampoline: bool
+    per_cpu: bool
     sites: bool
     booleans: str
 
@@ -92,6 +98,9 @@ def rules_for(release: str) -> Rules:
         module_namespace=version >= (6, 16),
         taint_symbol=version >= (5, 18),
         clears=version >= (6, 3),
+        named_lines=version >= (6, 5),
+        init_trampoline=version >= (6, 17) or version == (6, 12),
+        per_cpu=version >= (6, 15),
         sites=version >= (6, 19),
         booleans="yn10" + ("tf" if version >= (6, 0) else "") + ("ed" if version >= (6, 13) else ""),
     )

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Optional
 
 from lkm.errors import LkmError, ParseError
 from lkm.formats.compression import decompress
-from lkm.formats.exports import Export
+from lkm.formats.exports import Export, parse_raw_exports
 from lkm.formats.image_exports import ENTRY_SIZE, ExportTable, parse_export_tables, parse_image_exports
-from lkm.formats.module import parse_module
+from lkm.formats.raw_module import RawModule
 from lkm.formats.symvers import Symvers
 from lkm.names import module_name_from_path
 from lkm.preflight.kernel import KernelExport
 from lkm.root import Root
 from lkm.system.files import read_bytes, read_text
 from lkm.system.image_paths import image_paths
+from lkm.tree.indexes import SYMBOLS, Indexes
 from lkm.tree.tree import Tree
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = ["KernelTable", "TreeExports", "read_image_table", "read_memory_table"
 
 _MAX_IMAGE = 1 << 28
 _CACHE_FORMAT = 2
+_MANY = 256
+"""Questions to an index after which reading all of it is cheaper."""
 _BANNER = re.compile(rb"Linux version [^\0\n]{10,400}")
 
 
@@ -128,7 +131,7 @@ def _cached_image(path: str) -> Optional[dict]:  # type: ignore[type-arg]
         return None
     image = parse_kernel_image(data, name=path)
     banner = _BANNER.search(image.data)
-    rows = [list(export) for export in parse_image_exports(image.data, name=path)]
+    rows = [list(export) for export in parse_image_exports(image)]
     found = {
         "key": key,
         "banner": banner[0].decode("latin-1").strip() if banner else "",
@@ -197,43 +200,58 @@ class TreeExports:
         self._tree = tree
         self._modversions = modversions
         self._modules: dict[str, dict[str, KernelExport]] = {}
-        self._found: dict[str, Optional[KernelExport]] = {}
+        self._found: dict[str, KernelExport] = {}
+        self._index = Indexes(tree.directory) if tree else None
+        self._owners: dict[str, list[str]] = {}
+        self._asked = 0
 
     def find(self, name: str) -> Optional[KernelExport]:
         """Who exports `name`: the kernel, else the first module in the tree that does."""
-        if name not in self._found:
-            self._found[name] = self._kernel.find(name) or self._of_module(name)
-        return self._found[name]
+        found = self._found.get(name)
+        if found is None:
+            found = self._kernel.find(name) or self._of_module(name)
+            if found is not None:  # of what nobody has there can be any number
+                self._found[name] = found
+        return found
 
     def _of_module(self, name: str) -> Optional[KernelExport]:
-        if self._tree is None or not self._tree.is_name(name):
-            return None
-        for match in self._tree.lookup(f"symbol:{name}"):
-            path = self._tree.path(match.name)
-            export = self._exports(path).get(name) if path else None
+        for owner in self._modules_with(name):
+            export = self._exports(owner).get(name)
             if export:
                 return export
         return None
 
-    def _exports(self, path: str) -> dict[str, KernelExport]:
-        if path not in self._modules:
-            self._modules[path] = read_module_exports(path, modversions=self._modversions)
-        return self._modules[path]
+    def _modules_with(self, name: str) -> list[str]:
+        """modules.symbols; to who asks for many it is read as a whole."""
+        if self._index is None:
+            return []
+        self._asked += 1
+        if self._asked <= _MANY:
+            return self._index.search_wild(SYMBOLS, f"symbol:{name}")
+        if self._asked == _MANY + 1:
+            for key, _, owner in self._index.items(SYMBOLS):
+                self._owners.setdefault(key, []).append(owner)
+        return self._owners.get(f"symbol:{name}", [])
+
+    def _exports(self, owner: str) -> dict[str, KernelExport]:
+        if owner not in self._modules:
+            path = self._tree.path(owner) if self._tree else None
+            self._modules[owner] = read_module_exports(path, modversions=self._modversions) if path else {}
+        return self._modules[owner]
 
 
 def read_module_exports(path: str, *, modversions: bool = True) -> dict[str, KernelExport]:
     """What a module file exports; nothing for one that cannot be read."""
-    data = read_bytes(path)
     owner = module_name_from_path(path)
     try:
-        module = parse_module(data or b"", name=path)
+        exports = parse_raw_exports(RawModule(decompress(read_bytes(path) or b"", name=path)))
     except ParseError:
         return {}
     return {
         export.name: KernelExport(
             export.name, export.gpl, export.crc if modversions else None, export.namespace, owner
         )
-        for export in module.exports
+        for export in exports
     }
 
 

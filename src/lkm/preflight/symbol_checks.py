@@ -12,7 +12,7 @@ import errno
 from collections.abc import Iterator
 from typing import Optional
 
-from lkm.formats.elf import SHN_ABS, SHN_COMMON, SHN_LORESERVE, SHN_UNDEF, STB_WEAK
+from lkm.formats.elf import SHN_ABS, SHN_COMMON, SHN_LORESERVE, SHN_UNDEF, STB_WEAK, Machine
 from lkm.formats.raw_module import RawSymbol
 from lkm.preflight.kernel import KernelExport, Providers
 from lkm.preflight.load import Load
@@ -30,6 +30,8 @@ __all__ = [
 _SHN_LIVEPATCH = 0xFF20  # include/uapi/linux/elf.h
 _EXPORT_SIZE = 12
 """struct kernel_symbol with PREL32 relocations, as x86 and arm64 have it: value, name, namespace."""
+_MOST = 1000
+"""Symbols of which each fault is told; a damaged file can have millions, each a thousand times its size in words."""
 _REBUILD = "build it against the headers of this very kernel"
 
 
@@ -62,8 +64,8 @@ def check_import_namespaces(load: Load) -> StageResult:
     """setup_modinfo (6.16): the namespaces `module:…` cannot be imported by name."""
     if not load.rules.module_namespace:
         return StageResult(())
-    for key, value in load.modinfo:
-        if key == "import_ns" and value.startswith("module:"):
+    for value in load.namespaces:
+        if value.startswith("module:"):
             return StageResult((Problem(
                 Cause.NAMESPACE_FORBIDDEN, errno.EPERM,
                 f"it imports the namespace {value}, which the kernel gives to the modules named in it alone",
@@ -81,19 +83,33 @@ def check_symbols(load: Load) -> StageResult:
     table = image.symbol_tables[-1] if load.rules.early_checks else image.symbol_tables[0]
     resolver = _Resolver(load)
     found: list[Problem] = []
+    more = 0
     for symbol in image.odd_symbols(table):
-        index = symbol.shndx
-        if index == SHN_UNDEF:
-            name = image.symbol_name(table, symbol)
-            if not resolver.is_plain(name):
-                found.extend(resolver.resolve(name, symbol))
-        elif index == SHN_COMMON:
-            found.extend(_common(load, image.symbol_name(table, symbol)))
-        elif index in (SHN_ABS, _SHN_LIVEPATCH):
-            continue
-        elif index >= image.header.shnum:
-            found.extend(_bad_index(load, image.symbol_name(table, symbol), index))
+        for problem in _symbol(load, resolver, table, symbol):
+            if len(found) >= _MOST:
+                more += 1
+                if problem.errno is not None:
+                    found[-1] = problem  # the last one decides
+            else:
+                found.append(problem)
+    if more:
+        found.append(
+            Problem(Cause.SYMBOL_MISSING, None, f"and {more} more of its symbols", "", "simplify_symbols")
+        )
     return StageResult(tuple(found), last_wins=True)
+
+
+def _symbol(load: Load, resolver: _Resolver, table: int, symbol: RawSymbol) -> Iterator[Problem]:
+    """One that is in no section."""
+    image, index = load.image, symbol.shndx
+    if index == SHN_UNDEF:
+        name = image.symbol_name(table, symbol)
+        if not resolver.is_plain(name):
+            yield from resolver.resolve(name, symbol)
+    elif index == SHN_COMMON:
+        yield from _common(load, image.symbol_name(table, symbol))
+    elif index not in (SHN_ABS, _SHN_LIVEPATCH) and index >= image.header.shnum:
+        yield from _bad_index(load, image.symbol_name(table, symbol), index)
 
 
 def _common(load: Load, name: str) -> Iterator[Problem]:
@@ -138,7 +154,8 @@ class _Resolver:
         export = exports.find(name)
         why = self._hidden(name, export)
         if export is None or why is not None:
-            if symbol.info >> 4 != STB_WEAK and name != "_GLOBAL_OFFSET_TABLE_":
+            ignored = name == "_GLOBAL_OFFSET_TABLE_" and load.target.machine == Machine.X86_64
+            if symbol.info >> 4 != STB_WEAK and not ignored:
                 yield why or self._missing(name)
             return
         if export.gpl:
@@ -250,7 +267,7 @@ class _Resolver:
     def _imports(self, namespace: str) -> bool:
         if self.load.rules.module_namespace and namespace.startswith("module:"):
             return is_named(namespace, self.load.struct_name)
-        return ("import_ns", namespace) in self.load.modinfo
+        return namespace in self.load.namespaces
 
     def _namespace(self, name: str, namespace: str) -> Iterator[Problem]:
         load = self.load
@@ -316,9 +333,8 @@ def _own_exports(load: Load) -> Iterator[str]:
     if not load.rules.flagstab:
         wanted.append(image.find("__ksymtab_gpl"))
     for section in filter(None, wanted):
-        rows = [
-            (symbol.value, image.symbol_name(table, symbol)) for symbol in image.symbols_in(table, section)
-        ]
-        for _, name in sorted(rows):
+        rows = sorted((symbol.value, symbol.name) for symbol in image.symbols_within(table, (section,)))
+        for _, place in rows:
+            name = image.text(table, place)
             if name.startswith("__ksymtab_"):
                 yield name[len("__ksymtab_") :]

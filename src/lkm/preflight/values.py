@@ -8,6 +8,8 @@ import os
 from enum import Enum
 from typing import NamedTuple, Optional
 
+from lkm.preflight.kernel import Verdict
+
 __all__ = ["Cause", "Certainty", "Prediction", "Problem", "StageResult", "errno_name"]
 
 
@@ -30,6 +32,7 @@ class Cause(Enum):
     VERMAGIC = "vermagic"
     LIVEPATCH = "livepatch"
     WRITE_EXEC = "write-exec"
+    ARCHITECTURE_SECTIONS = "architecture-sections"
     LOADED = "loaded"
     IN_PROGRESS = "in-progress"
     EXPORT_TABLES = "export-tables"
@@ -105,6 +108,7 @@ class Prediction(NamedTuple):
     errno     what insmod would get; None: it would come to its init, or nobody knows (see `unknown`)
     lines     what the kernel would print at the fault that it stops at
     unknown   what had to be known and is not, each a sentence
+    signature what verifying it came to (`Verdict`); None: it has no sound signature, or nobody looks at it
     """
 
     module: str
@@ -113,6 +117,7 @@ class Prediction(NamedTuple):
     errno: Optional[int] = None
     lines: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    signature: Optional[Verdict] = None
 
     @property
     def loads(self) -> Optional[bool]:

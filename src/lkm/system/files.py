@@ -25,10 +25,13 @@ def read_bytes(path: str, limit: int = 1 << 26) -> Optional[bytes]:
         return None
     pieces = []
     try:
+        # A file on disk is read at once, and not copied again; /proc gives no size, /sys one that is not so.
+        chunk = max(_CHUNK, os.fstat(handle).st_size)
         while limit > 0:
-            piece = os.read(handle, min(_CHUNK, limit))
+            piece = os.read(handle, min(chunk, limit))
             if not piece:
                 break
+            chunk = _CHUNK
             pieces.append(piece)
             limit -= len(piece)
     except OSError:

@@ -6,18 +6,15 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-from lkm.errors import ParseError
-from lkm.formats.compression import decompress
 from lkm.root import Root
-from lkm.system.files import list_directory, read_bytes, read_number, read_text
+from lkm.system.config import read_config
+from lkm.system.files import list_directory, read_number, read_text
 from lkm.system.module_list import has_loadable_modules
 from lkm.system.snapshot import Policy
 
-__all__ = ["read_config", "read_console_loglevel", "read_policy"]
+__all__ = ["read_console_loglevel", "read_policy"]
 
 _CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
-_MAX_CONFIG = 1 << 24
-"""Bytes: a configuration has some 300,000."""
 
 
 def read_policy(root: Root) -> Policy:
@@ -48,38 +45,6 @@ def read_console_loglevel(root: Root) -> Optional[int]:
     """The level below which messages go to the console; None if it cannot be read."""
     words = (read_text(root.join("/proc/sys/kernel/printk")) or "").split()
     return int(words[0]) if words and words[0].isdigit() else None
-
-
-def read_config(root: Root) -> dict[str, str]:
-    """The kernel's configuration, as `CONFIG_…` to its value, from the first place that has it; else empty.
-
-    An option that is off is absent; with an empty dict nothing is known.
-    """
-    release = root.release
-    for path in (
-        f"/boot/config-{release}",
-        f"/lib/modules/{release}/config",
-        "/proc/config.gz",
-        f"/lib/modules/{release}/build/.config",
-    ):
-        data = read_bytes(root.join(path))
-        try:
-            text = decompress(data or b"", name=path, limit=_MAX_CONFIG)
-        except ParseError:
-            continue
-        if text:
-            return _parse_config(text.decode("utf-8", "backslashreplace"))
-    return {}
-
-
-def _parse_config(text: str) -> dict[str, str]:
-    found = {}
-    for line in text.splitlines():
-        if line.startswith("CONFIG_"):
-            name, equals, value = line.partition("=")
-            if equals:
-                found[name] = value.strip('"')
-    return found
 
 
 def _option(config: dict[str, str], name: str) -> Optional[bool]:

@@ -17,14 +17,14 @@ from lkm.errors import LkmError, ParseError
 from lkm.formats.module import ModuleFile, parse_module
 from lkm.names import module_name_from_path
 from lkm.root import Root
-from lkm.system.files import read_bytes, read_text
+from lkm.system.files import read_bytes
+from lkm.system.module_files import module_paths
 from lkm.system.snapshot import LoadedModule, ModuleState, Sibling
 
 __all__ = ["SiblingReading", "find_sibling"]
 
 _TRIES = 24
 """Files that are opened at most in each round: one good one is enough."""
-_SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 
 
 class SiblingReading(NamedTuple):
@@ -42,7 +42,7 @@ def find_sibling(root: Root, modules: Iterable[LoadedModule]) -> SiblingReading:
     if not os.path.isdir(root.modules_dir):
         return SiblingReading(None, f"/lib/modules/{root.release} does not exist; {_install(root)}")
     healthy = {m.name: m for m in modules if m.state is ModuleState.LIVE and "O" not in m.taints}
-    paths = _module_paths(root)
+    paths = list(module_paths(root))
     named = (path for path in paths if module_name_from_path(path) in healthy)
     loaded = sorted(named, key=_size) if healthy else []
     others = (path for path in paths if module_name_from_path(path) not in healthy)
@@ -86,24 +86,6 @@ def _size(path: str) -> int:
 
 def _first(paths: Iterator[str]) -> Iterator[str]:
     return (path for path, _ in zip(paths, range(_TRIES)))
-
-
-def _module_paths(root: Root) -> list[str]:
-    """Module files of the tree: by modules.dep, else by a walk. Those outside `kernel/` (updates) are last."""
-    base = root.modules_dir
-    names = [
-        line.split(":", 1)[0] for line in (read_text(os.path.join(base, "modules.dep")) or "").splitlines()
-    ]
-    paths = [os.path.join(base, name) for name in names if name.endswith(_SUFFIXES)]
-    if not any(map(os.path.exists, paths[:8])):
-        paths = [
-            os.path.join(directory, name)
-            for directory, _, names in os.walk(base)
-            for name in names
-            if name.endswith(_SUFFIXES)
-        ]
-    kernel = os.path.join(base, "kernel") + os.sep
-    return sorted(paths, key=lambda path: not path.startswith(kernel))
 
 
 def _usable(root: Root, paths: Iterable[str], problems: list[str]) -> Iterator[Sibling]:

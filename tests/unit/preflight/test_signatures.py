@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from lkm.formats.pkcs7 import signer_of
+from lkm.formats.pkcs7 import (
+    CertificateError,
+    parse_certificate,
+    parse_certificates,
+    rsa_numbers,
+    signer_of,
+)
 from lkm.formats.signature import split_signature
 from lkm.preflight.certificates import find_certificates, verifier
 from lkm.preflight.check import check_module
-from lkm.preflight.kernel import Target
+from lkm.preflight.kernel import Target, Verdict
 from lkm.preflight.values import Cause, Certainty, Prediction
 from lkm.rescue.signing import load_signer, sign_module
 from tests.keys import KeyPair, make_key_pair
@@ -79,3 +85,40 @@ def test_without_the_certificate_a_note_says_what_was_not_verified(tmp_path: Pat
     assert [(p.cause, p.errno, p.certainty) for p in prediction.problems] == [
         (Cause.SIGNATURE_REJECTED, None, Certainty.UNKNOWN)
     ]
+
+
+def test_a_certificate_that_is_given_is_trusted(tmp_path: Path) -> None:
+    """As if it were enrolled: a signature by it holds, and what was changed is refused."""
+    ours, theirs = make_key_pair(tmp_path, "ours"), make_key_pair(tmp_path, "theirs")
+    kernel = kernel_of(signed(ours), der_of(ours))
+    enforcing = kernel._replace(policy=kernel.policy._replace(sig_enforce=True))
+    given = enforcing._replace(verify=verifier([der_of(ours), der_of(theirs)]))
+    data = signed(theirs)
+    assert check_module(data, enforcing).errno == errno.EKEYREJECTED
+    prediction = check_module(data, given)
+    assert (prediction.loads, prediction.signature, notes(prediction)) == (True, Verdict.HOLDS, [])
+    assert check_module(data.replace(b"license=GPL", b"license=XYZ"), given).signature is Verdict.CHANGED
+
+
+def test_certificates_are_read_as_pem_and_der(tmp_path: Path) -> None:
+    one, two = make_key_pair(tmp_path, "one"), make_key_pair(tmp_path, "two")
+    both = Path(one.certificate).read_bytes() + b"and\n" + Path(two.certificate).read_bytes()
+    assert parse_certificates(both) == (der_of(one), der_of(two))
+    assert parse_certificates(der_of(one)) == (der_of(one),)
+    text = Path(one.certificate).read_bytes()
+    for junk in (b"", b"junk", Path(one.key).read_bytes(), text[:60] + b"=" + text[61:]):
+        with pytest.raises(CertificateError, match="FILE: "):
+            parse_certificates(junk, name="FILE")
+
+
+@pytest.mark.parametrize("curve", [None, ec.SECP256R1()], ids=["rsa", "ecdsa"])
+def test_the_key_of_a_certificate(tmp_path: Path, curve: ec.EllipticCurve | None) -> None:
+    """RSA's numbers are read here, which spares an import; other keys by the library."""
+    pair = make_key_pair(tmp_path, "one", curve=curve)
+    found = parse_certificate(der_of(pair))
+    assert found is not None
+    numbers = x509.load_der_x509_certificate(der_of(pair)).public_key().public_numbers()  # type: ignore[union-attr]
+    if isinstance(numbers, rsa.RSAPublicNumbers):
+        assert rsa_numbers(found.key) == (numbers.n, numbers.e)
+    else:
+        assert rsa_numbers(found.key) is None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lkm.formats.elf import R_X86_64_64, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, Machine
+from lkm.formats.elf import R_AARCH64_ABS64, R_X86_64_64, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, Machine
 from lkm.formats.elfwriter import NewRelocation, NewSection, NewSymbol, build_relocatable
 from lkm.formats.modinfo import ModInfo, render_modinfo
 from lkm.formats.modversions import Version, render_versions
@@ -61,18 +61,21 @@ def module(
     imports: tuple[str, ...] = ("printk",),
     crcs: Mapping[str, int] = CRCS,
     size: int = SIZE,
+    init: int = 312,
     exit_function: bool = False,
     extra: tuple[NewSection, ...] = (),
     symbols: tuple[NewSymbol, ...] = (),
+    machine: int = Machine.X86_64,
 ) -> bytes:
     """A module file as kbuild makes it, in what counts."""
     struct = bytearray(size)
     struct[NAME_OFFSET : NAME_OFFSET + len(name)] = name.encode()
     entries = {"license": "GPL", "name": name, "vermagic": f"{release} {VERMAGIC}", **info}
     versions = [Version(each, crcs[each]) for each in ("module_layout", *imports) if each in crcs]
-    relocations = [NewRelocation(312, R_X86_64_64, "init_module")]
+    pointer = R_X86_64_64 if machine == Machine.X86_64 else R_AARCH64_ABS64
+    relocations = [NewRelocation(init, pointer, "init_module")]
     if exit_function:
-        relocations.append(NewRelocation(848, R_X86_64_64, "cleanup_module"))
+        relocations.append(NewRelocation(848, pointer, "cleanup_module"))
     sections = [
         NewSection(".modinfo", render_modinfo(ModInfo(tuple(entries.items()))), flags=SHF_ALLOC),
         NewSection("__versions", render_versions(versions), flags=SHF_ALLOC, align=32),
@@ -85,4 +88,4 @@ def module(
     ]  # fmt: skip
     own = [NewSymbol("init_module", ".text"), NewSymbol("cleanup_module", ".text")]
     made = [*own, *(NewSymbol(each) for each in imports), *symbols]
-    return build_relocatable(Machine.X86_64, sections, made)
+    return build_relocatable(machine, sections, made)

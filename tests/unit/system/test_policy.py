@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lkm.system.policy import read_config, read_policy
+from lkm.system.config import read_config
+from lkm.system.policy import read_policy
 from lkm.system.snapshot import Policy
 from tests.unit.system.trees import Tree
 
