@@ -239,8 +239,13 @@ class _Linker:
         source = part.source
         if isinstance(source, NewSection):
             for row in source.relocations:
-                info = self.numbers[row.symbol] << 32 | row.type
-                made += _RELA.pack(row.offset + part.at, info, row.addend)
+                number = self.numbers.get(row.symbol)
+                if number is None:
+                    raise LkmError(
+                        f"{self.elf.name}: {row.symbol} is local, or in a section that modules do not have",
+                        remedy=f"make {row.symbol} global: take away `static`",
+                    )
+                made += _RELA.pack(row.offset + part.at, number << 32 | row.type, row.addend)
             return bytes(made)
         for table in self._tables.get(source.number, ()):
             self._add_rows(table, source, part.at, made)

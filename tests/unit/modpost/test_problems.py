@@ -164,6 +164,11 @@ def test_what_is_no_object_for_this_kernel_is_refused() -> None:
     refuse(make_object(symbols=[NewSymbol("__this_module", ".text")]), "it defines __this_module itself")
 
 
+def test_init_and_exit_are_global() -> None:
+    symbol = NewSymbol("init_module", ".text", bind=STB_LOCAL)
+    refuse(make_object(init=False, symbols=[symbol]), "init_module is local")
+
+
 def test_code_must_not_need_what_is_left_out() -> None:
     pointer = NewRelocation(0, 1, ".discard.addressable")
     data = NewSection(".data", bytes(8), flags=SHF_ALLOC, relocations=[pointer])
