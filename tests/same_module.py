@@ -3,7 +3,8 @@
 
 Not compared: `.note.gnu.build-id`, a checksum of the file; `srcversion`, one of the sources; `.comment` and
 `.debug_…`, which in kbuild's file tell of the generated C file as well, so that ours have to be their beginning;
-names of places in the generated file among local symbols. Order does not count in `.modinfo` and `__versions`.
+names of places in the generated file among local symbols. Order does not count in `.modinfo`, `depends` and
+`__versions`.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def data_of(section: Section) -> object:
     if section.type == SHT_NOBITS:
         return section.size
     if section.name == ".modinfo":
-        return Counter(item for item in parse_modinfo(section.data).items if item[0] != "srcversion")
+        items = [item for item in parse_modinfo(section.data).items if item[0] != "srcversion"]
+        return Counter((k, ",".join(sorted(v.split(",")))) if k == "depends" else (k, v) for k, v in items)
     if section.name == "__versions":
         return Counter(parse_versions(section.data))
     return bytes(section.data)

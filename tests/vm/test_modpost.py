@@ -83,7 +83,7 @@ def made(name: str, built: Path, tree: Path, capsys: pytest.CaptureFixture[str])
     return target.read_bytes()
 
 
-@pytest.mark.parametrize("kernel", ["6.1", "7.3"], indirect=True)
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12", "7.3", "6.1-arm64", "7.3-arm64"], indirect=True)
 def test_modules_are_as_kbuild_makes_them_and_load(
     kernel: str,
     built: Path,

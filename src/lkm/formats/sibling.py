@@ -44,9 +44,14 @@ def versions_section(sibling: ModuleFile, imports: Iterable[Version] = ()) -> li
     rows = [*layout[:1], *imports]
     made = []
     extended = sibling.elf.section("__version_ext_crcs") is not None
-    if not extended or sibling.elf.section("__versions") is not None:
+    basic = sibling.elf.section("__versions")
+    if basic is not None or not extended:
         short = [row for row in rows if not extended or len(row.name.encode()) <= MAX_NAME]
-        made.append(NewSection("__versions", render_versions(short), flags=SHF_ALLOC, align=32))
+        made.append(
+            NewSection(
+                "__versions", render_versions(short), flags=SHF_ALLOC, align=basic.align if basic else 8
+            )
+        )
     if extended:
         crcs, names = render_ext_versions(rows)
         made.append(NewSection("__version_ext_crcs", crcs, flags=SHF_ALLOC, align=4))

@@ -70,7 +70,7 @@ def assemble_module(
         NewSection(BUILD_ID, _note(bytes(20)), SHT_NOTE, SHF_ALLOC, 4),
     ]  # fmt: skip
     size = kernel.sibling.this_module.size
-    symbols = [NewSymbol("__this_module", THIS_MODULE, size=size, type=STT_OBJECT)]
+    symbols = [NewSymbol("__this_module", THIS_MODULE, size=size, type=STT_OBJECT), *_bounds(found, kernel)]
     flagged = kernel.rules.flagstab
     if found.generated:
         tables, names = export_sections(findings.exports, relative=relative, flagged=flagged)
@@ -95,6 +95,14 @@ def _modinfo(
     items += [("name", module_name(name)), ("vermagic", kernel.sibling.vermagic)]
     start = b"\0" if own and len(own.data) and own.data[-1] else b""
     return NewSection(".modinfo", start + render_modinfo(ModInfo(tuple(items))), flags=SHF_ALLOC)
+
+
+def _bounds(found: ObjectFile, kernel: Kernel) -> Iterator[NewSymbol]:
+    """The bounds of allocation tags, here of none: the linker script puts them into `.data` from 6.10 to 6.13, also
+    without CONFIG_MEM_ALLOC_PROFILING (SECTION_WITH_BOUNDARIES in include/asm-generic/codetag.lds.h)."""
+    if (6, 10) <= kernel.version < (6, 14) and found.elf.section(".data") is not None:
+        for edge in ("start", "stop"):
+            yield NewSymbol(f"__{edge}_alloc_tags", ".data")
 
 
 def _copied(found: ObjectFile, kernel: Kernel) -> Iterator[NewSection]:
