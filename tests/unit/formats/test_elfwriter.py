@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import pytest
@@ -135,3 +136,24 @@ def test_what_cannot_be_written_is_named(
 ) -> None:
     with pytest.raises(ElfWriteError, match=message):
         build_relocatable(62, sections, symbols)
+
+
+def test_sections_that_go_with_others_and_relocations_as_bytes() -> None:
+    rows = struct.pack("<QQq", 8, 2 << 32 | R_X86_64_64, -3)
+    sections = [
+        NewSection(".text", bytes(16), flags=SHF_ALLOC),
+        NewSection("entries", bytes(16), flags=SHF_ALLOC | 0x80, link=".text", rows=rows, relocations=[
+            NewRelocation(0, R_X86_64_64, "start")
+        ]),
+    ]  # fmt: skip
+    symbols = [NewSymbol("here", ".text", bind=STB_LOCAL), NewSymbol("start", ".text")]
+    elf = ELFFile(io.BytesIO(build_relocatable(62, sections, symbols)))
+    entries = elf.get_section_by_name("entries")
+    assert elf.get_section(entries["sh_link"]).name == ".text"
+    table = elf.get_section_by_name(".relaentries")
+    found = [(row["r_offset"], row["r_info_sym"], row["r_addend"]) for row in table.iter_relocations()]
+    assert found == [(8, 2, -3), (0, 2, 0)]
+    with pytest.raises(ElfWriteError, match="no section nowhere that it goes with"):
+        build_relocatable(62, [NewSection("a", link="nowhere")])
+    with pytest.raises(ElfWriteError, match="relocations of 5 bytes"):
+        build_relocatable(62, [NewSection("a", rows=bytes(5))])
