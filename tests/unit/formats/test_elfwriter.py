@@ -147,7 +147,7 @@ def test_sections_that_go_with_others_and_relocations_as_bytes() -> None:
         ]),
     ]  # fmt: skip
     symbols = [NewSymbol("here", ".text", bind=STB_LOCAL), NewSymbol("start", ".text")]
-    elf = ELFFile(io.BytesIO(build_relocatable(62, sections, symbols)))
+    elf: Any = ELFFile(io.BytesIO(build_relocatable(62, sections, symbols)))
     entries = elf.get_section_by_name("entries")
     assert elf.get_section(entries["sh_link"]).name == ".text"
     table = elf.get_section_by_name(".relaentries")
