@@ -18,6 +18,7 @@ from lkm.preflight.versions import Match, crc_of
 __all__ = ["check_layout", "check_name", "check_section_flags", "check_vermagic"]
 
 _REBUILD = "build it against the headers of this very kernel"
+_REMADE = f"{_REBUILD}; of an object file (.o) that was, lkm modpost makes a module of this kernel"
 
 
 def check_layout(load: Load) -> StageResult:
@@ -73,7 +74,7 @@ def _vermagic(load: Load) -> Iterator[Problem]:
             Cause.VERMAGIC,
             errno.ENOEXEC,
             _compare(has, wanted, has_crcs=bool(load.versions_section)),
-            _REBUILD,
+            _REMADE,
             "check_modinfo",
             (f"{load.info_name}: version magic '{has}' should be '{wanted}'",),
         )
@@ -89,7 +90,7 @@ def _no_vermagic(load: Load) -> Iterator[Problem]:
     else:
         yield Problem(
             Cause.VERMAGIC, errno.ENOEXEC, f"{words}, and this kernel has no CONFIG_MODULE_FORCE_LOAD",
-            f"{_REBUILD}; lkm modpost gives the vermagic to an object file that was", "check_modinfo",
+            _REMADE, "check_modinfo",
         )  # fmt: skip
 
 
