@@ -173,6 +173,10 @@ class RawModule:
         """The symbols in section `index`, the null symbol included; one by one, as all take much memory."""
         return map(RawSymbol._make, _SYMBOL.iter_unpack(self._whole(index, SYMBOL_SIZE)))
 
+    def symbol_rows(self, index: int) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """As `symbols`, the fields alone: for who looks at very many."""
+        return _SYMBOL.iter_unpack(self._whole(index, SYMBOL_SIZE))
+
     def _whole(self, index: int, size: int) -> memoryview:
         """A section as far as it has whole entries, not copied."""
         row = self.sections[index]

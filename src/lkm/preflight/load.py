@@ -42,8 +42,13 @@ class Load:
 
     @cached_property
     def image(self) -> RawModule:
-        """The module without its signature. Not to be asked for before the signature check."""
-        return RawModule(self.file[: self.payload])
+        """The module. Not to be asked for before the signature check."""
+        return RawModule(self.body)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The file without its signature, which the signature check finds."""
+        return self.file[: self.payload]
 
     @cached_property
     def info(self) -> int:

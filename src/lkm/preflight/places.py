@@ -56,10 +56,10 @@ class Places:
     @cached_property
     def wild(self) -> frozenset[int]:
         """Those that are not near the kernel's image, or may not be: absolute ones, weak ones that are missing."""
+        count = self._image.header.shnum
         return frozenset(
-            number for number, symbol in enumerate(self._image.symbols(self._table))
-            if not number or symbol.value >= NEAR or symbol.shndx >= self._image.header.shnum
-            or (symbol.shndx == SHN_UNDEF and symbol.info >> 4 == STB_WEAK)
+            number for number, (_, info, _, shndx, value, _) in enumerate(self._image.symbol_rows(self._table))
+            if not number or value >= NEAR or shndx >= count or (shndx == SHN_UNDEF and info >> 4 == STB_WEAK)
         )  # fmt: skip
 
     @property

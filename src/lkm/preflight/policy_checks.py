@@ -120,7 +120,7 @@ def _verified(load: Load, message: bytes) -> Iterator[Problem]:
     if signer is None:
         yield _corrupt("its signature is no PKCS#7 message", "verify_pkcs7_signature")
         return
-    verdict = target.verify(load.file[: load.payload], message) if target.verify else Verdict.NO_CERTIFICATE
+    verdict = target.verify(load.body, message) if target.verify else Verdict.NO_CERTIFICATE
     if verdict is Verdict.NO_CERTIFICATE and signer in target.signers:
         verdict = Verdict.UNVERIFIED
     load.signature = verdict
