@@ -39,7 +39,7 @@ _SYMBOL_WAITER = (
 
 SITUATIONS = (
     Situation("not loaded", "decmod", (NOT_LOADED,)),
-    Situation("built in", "ext4", (NOT_LOADED,)),
+    Situation("built in", "tcp_cubic", (NOT_LOADED,)),
     Situation(
         "healthy",
         "decmod",

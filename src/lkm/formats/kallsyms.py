@@ -87,18 +87,29 @@ class Kallsyms:
             at = self._data.find(mark, at + 1)
         return found
 
-    def ending(self, endings: Iterable[str]) -> list[tuple[int, str]]:
-        """Address and name of each of the kernel's own symbols whose name ends so, by address."""
+    def variables_ending(self, endings: Iterable[str]) -> list[tuple[int, int, str]]:
+        """Start, greatest end and name of each of the kernel's own variables whose name ends so, by address."""
         found = set()
         for ending in endings:
             mark = ending.encode() + b"\n"
             at = self._data.find(mark, 0, self._core_end)
             while at >= 0:
                 start = self._data.rfind(b"\n", 0, at) + 1
-                address, _, name = self._data[start : at + len(mark) - 1].split(b" ", 2)
-                found.add((_number(address), _text(name)))
-                at = self._data.find(mark, at + 1, self._core_end)
+                end = at + len(mark)
+                address, kind, name = self._data[start : end - 1].split(b" ", 2)
+                if kind in b"dDbB":
+                    found.add((_number(address), self._behind(address, end), _text(name)))
+                at = self._data.find(mark, end, self._core_end)
         return sorted(found)
+
+    def _behind(self, address: bytes, at: int) -> int:
+        """The first address above that one in the lines from `at`."""
+        while at < self._core_end:
+            following = self._data[at : self._data.find(b" ", at)]
+            if following != address:
+                return _number(following)
+            at = self._data.find(b"\n", at) + 1
+        return _number(address) + _REACH
 
     def nearest(self, address: int, module: str = "") -> Optional[Symbol]:
         """The symbol that `address` lies in, as far as addresses tell: the last one at or before it.

@@ -30,6 +30,23 @@ def test_names_are_those_of_the_kernel_itself() -> None:
     assert symbols.address("fixed_percpu_data") == 0
 
 
+def test_variables_are_found_by_the_ends_of_their_names_and_end_where_the_next_begins() -> None:
+    text = (
+        b"ffffffff81000000 T register_cpu_chain\n"
+        b"ffffffff82000000 r __ksymtab_cpu_chain\n"
+        b"ffffffff83000000 d cpu_chain\n"
+        b"ffffffff83000000 D the_same\n"
+        b"ffffffff83000008 b other\n"
+        b"ffffffff84000000 B last_chain\n"
+        b"ffffffffc0002000 d demo_chain\t[demo]\n"
+    )
+    assert Kallsyms(text).variables_ending(["_chain", "u_chain"]) == [
+        (0xFFFFFFFF83000000, 0xFFFFFFFF83000008, "cpu_chain"),
+        (0xFFFFFFFF84000000, 0xFFFFFFFF84100000, "last_chain"),
+    ]
+    assert Kallsyms(text[:-1]).variables_ending(["r"]) == [(0xFFFFFFFF83000008, 0xFFFFFFFF84000000, "other")]
+
+
 def test_module_symbols_are_sorted_and_without_mapping_symbols() -> None:
     found = [(0xFFFFFFFFC0001000, "demo_init"), (0xFFFFFFFFC0002000, "demo_exit")]
     assert Kallsyms(TEXT).module_symbols("demo") == found

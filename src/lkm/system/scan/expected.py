@@ -56,6 +56,10 @@ _OWN_INIT = (
     "a member of another struct module that nothing links to this one: an address of its own init, freed"
 )
 
+_TABLES = ("__patchable_function_entries", "_ftrace_eval_map", ".init_array", ".ctors")
+"""Sections of a module, writable and kept, with addresses that are also of its init: of traced functions (arm64), of
+values that events print by name (trace_insert_eval_map copies them at the load), of constructors (do_mod_ctors)."""
+
 _OBJECTS = (
     ("sect_attrs", "free_sect_attrs in mod_sysfs_teardown"),
     ("notes_attrs", "remove_notes_attrs in mod_sysfs_teardown"),
@@ -107,7 +111,7 @@ class Expected:
         self._root = world.root
         self._memory = memory
         self._module = module
-        self._tables: dict[str, tuple[int, int]] = {}
+        self._tables: dict[str, tuple[tuple[int, int], ...]] = {}
         self._by_name = {each.name: each for each in modules}
         self._kobject = self._own("mkobj.kobj", "kobject")
         self._objects = {self._pointer(module, path): why for path, why in _OBJECTS}
@@ -177,11 +181,10 @@ class Expected:
         return address < stretch.start + size
 
     def _in_table(self, other: LoadedModule, address: int) -> bool:
-        """In its addresses of traced functions, which are writable (arm64: __patchable_function_entries)."""
+        """In one of `_TABLES`."""
         if other.name not in self._tables:
-            self._tables[other.name] = _table_of(self._root, other)
-        start, end = self._tables[other.name]
-        return start <= address < end
+            self._tables[other.name] = _tables_of(self._root, other)
+        return any(start <= address < end for start, end in self._tables[other.name])
 
     def _in_slab(self, value: int, place: Place) -> str:
         for objects in (self._objects, self._others):
@@ -296,16 +299,22 @@ class Expected:
             return 0
 
 
-def _table_of(root: Root, module: LoadedModule) -> tuple[int, int]:
-    """From the section __patchable_function_entries to the one that follows it in memory; 0, 0 where it has none."""
+def _tables_of(root: Root, module: LoadedModule) -> tuple[tuple[int, int], ...]:
+    """Each of `_TABLES` that it has, to the section that follows in memory."""
     directory = f"/sys/module/{module.name}/sections"
     try:
-        names = os.listdir(root.join(directory))
-        start = int(read_text(root.join(f"{directory}/__patchable_function_entries")) or "0", 16)
-        texts = [read_text(root.join(f"{directory}/{name}")) or "0" for name in names] if start else []
-        return start, min((at for text in texts if (at := int(text, 16)) > start), default=start)
+        texts = {
+            name: read_text(root.join(f"{directory}/{name}")) for name in os.listdir(root.join(directory))
+        }
+        places = {name: int(text or "0", 16) for name, text in texts.items()}
     except (OSError, ValueError):
-        return 0, 0
+        return ()
+    starts = sorted(set(places.values()))
+    return tuple(
+        (places[name], min((at for at in starts if at > places[name]), default=places[name]))
+        for name in _TABLES
+        if places.get(name)
+    )
 
 
 def _module_fields(memory: KernelMemory) -> tuple[Range, ...]:

@@ -2,7 +2,7 @@
 """Notifier chains: who is called when something happens (include/linux/notifier.h, 5.10 to 7.x).
 
 A chain is a variable whose name ends as NAMES tells, of one of four types, which differ in what stands before
-its `head`: no symbol tells the type, so each place is tried, and one is a chain if its
+its `head`: no symbol tells the type, so each place before the next variable is tried, and one is a chain if its
 first block's function is code.
 Chains that lie in allocated memory (of a network namespace, of a device) are not found.
 """
@@ -41,8 +41,9 @@ def read_notifiers(_root: Root, memory: KernelMemory, owners: Owners) -> Iterato
     """Blocks that lie in a module or call into one, one a chain and function."""
     size = memory.sizeof("notifier_block")
     heads = sorted({memory.offset(name, "head") for name in _HEADS if memory.has(name, "head")})
-    for start, name in memory.symbols.ending(NAMES):
-        for block in _chain(memory, owners, [start + head for head in heads], name):
+    for start, end, name in memory.symbols.variables_ending(NAMES):
+        places = [start + head for head in heads if start + head < end]
+        for block in _chain(memory, owners, places, name):
             try:
                 function = memory.u64(block)
             except LkmError:

@@ -48,11 +48,12 @@ def test_all_of_another_struct_module_is_expected(kernel: FakeKernel, inside: in
     assert classify(kernel, place).found.value == found
 
 
-def test_addresses_of_traced_functions_of_another_module_are_fixed(
-    kernel: FakeKernel, tmp_path: Path
+@pytest.mark.parametrize("section", ["__patchable_function_entries", "_ftrace_eval_map"])
+def test_tables_of_another_module_that_lead_to_its_init_are_fixed(
+    kernel: FakeKernel, tmp_path: Path, section: str
 ) -> None:
     tree = Tree(str(tmp_path))
-    for name, address in (("__patchable_function_entries", OTHER + 0x100), (".data", OTHER + 0x140)):
+    for name, address in ((section, OTHER + 0x100), (".data", OTHER + 0x140)):
         tree.write(f"/sys/module/other/sections/{name}", f"{address:#x}\n")
     found = {}
     for inside in (0xF8, 0x100, 0x138, 0x140):

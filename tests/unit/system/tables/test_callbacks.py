@@ -100,3 +100,12 @@ def test_what_only_sounds_like_a_chain_is_none(kernel: FakeKernel, tree: Tree) -
     kernel.set(DATA, "notifier_block", notifier_call=OPS)
     kernel.put(variable, no_block)
     assert found(kernel, tree, RegistrationKind.NOTIFIER) == []
+
+
+def test_an_empty_chain_does_not_reach_into_the_next_variable(kernel: FakeKernel, tree: Tree) -> None:
+    kernel.symbols["_stext"], kernel.symbols["_etext"] = KERNEL_TEXT, KERNEL_TEXT + 0x1000
+    chain = kernel.symbols["pvclock_gtod_chain"] = kernel.new(64)
+    kernel.symbols["next_to_it"] = chain + 8
+    kernel.set(DATA, "notifier_block", notifier_call=OPS)
+    kernel.put(chain + 8, DATA)
+    assert found(kernel, tree, RegistrationKind.NOTIFIER) == []
