@@ -32,7 +32,10 @@ def render_heal_step(step: Step) -> list[str]:
     lines = [f"  idem_hash: {plain(step.reason)}"]
     if step.verdict is Verdict.REFUSE:
         return [*lines, "    nothing is done"]
-    dead = step.lock is Lock.NONE
-    lines.append(f"    under {Lock.IDEM_LOCK.value}{', which its dead holder still has' if dead else ''}:")
+    how = {
+        Lock.NONE: ", which its dead holder still has",
+        Lock.IDEM_LOCK_INLINE: ", which the helper takes itself",
+    }
+    lines.append(f"    under {Lock.IDEM_LOCK.symbol}{how.get(step.lock, '')}:")
     lines += [f"    write {edit}" for edit in step.writes]
     return lines + [f"    call {call}" for call in step.after]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lkm.errors import LkmError
 from lkm.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, STB_LOCAL, STT_FUNC, STT_SECTION
 from lkm.formats.elfwriter import NewRelocation, NewSection, NewSymbol, build_relocatable
 from lkm.formats.module import ModuleFile
 from lkm.formats.sibling import modinfo_section, this_module_section, versions_section
 from lkm.rescue.helper import HelperCode
-from lkm.rescue.plan import Step
+from lkm.rescue.plan import Lock, Step
 from lkm.rescue.table import Table, render_table
 
 __all__ = ["assemble_helper"]
@@ -26,8 +27,13 @@ def assemble_helper(
     """A module file whose init does what `step` says and then fails, so that it never stays.
 
     `symbols` are kernel addresses by name (`lkm.rescue.table`). Raises LkmError where one is missing, or where
-    the sibling lacks what the helper needs.
+    the sibling lacks what the helper needs, and for a lock that the code cannot take.
     """
+    if step.lock is Lock.IDEM_LOCK_INLINE and not code.takes_queued_locks:
+        raise LkmError(
+            f"{step.lock.symbol}: this kernel has no functions that take it, and this machine's helper cannot",
+            remedy="restart when you can",
+        )
     extra = [section for section in code.extra_sections if sibling.elf.section(section)]
     return build_relocatable(
         code.machine,

@@ -49,12 +49,12 @@ def complete_plan(
 def needed_symbols(steps: Sequence[Step]) -> tuple[str, ...]:
     """The kernel symbols without which the helper cannot make these steps."""
     used = [step.lock for step in steps if step.needs_helper]
-    locks = [lock.value for lock in used if not lock.may_be_hidden]
+    locks = [lock.symbol for lock in used if not lock.may_be_hidden]
     return tuple(dict.fromkeys([*ACCESS, *(name for lock in used for name in lock.functions), *locks]))
 
 
 def _symbols(snapshot: Snapshot, steps: Sequence[Step]) -> dict[str, int]:
-    locks = (step.lock.value for step in steps if step.needs_helper and step.lock is not Lock.NONE)
+    locks = (step.lock.symbol for step in steps if step.needs_helper and step.lock is not Lock.NONE)
     wanted = dict.fromkeys((*needed_symbols(steps), *locks))
     return {name: snapshot.symbols[name] for name in wanted if snapshot.symbols.get(name)}
 

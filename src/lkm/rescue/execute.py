@@ -134,7 +134,7 @@ def _not_taken(result: CallResult, signer: Signer | None) -> HelperFailure:
 
 def _failure(answer: HelperAnswer, step: Step) -> HelperFailure:
     if answer.outcome is HelperOutcome.LOCK_HELD:
-        return HelperFailure(answer.outcome, f"{step.lock.value} is held; nothing was written")
+        return HelperFailure(answer.outcome, f"{step.lock.symbol} is held; nothing was written")
     about = operations(step)[answer.operation or 0]
     undone = answer.outcome in (HelperOutcome.UNWRITABLE, HelperOutcome.CHANGED, HelperOutcome.CALL_FAILED)
     then = "what was written before it was undone" if undone else "nothing was written"

@@ -272,13 +272,13 @@ def _work(step: Step) -> tuple[object, ...]:
 def _failed(step: Step, failure: HelperFailure) -> _Ending:
     reason = f"{step.module}: {failure.reason}"
     if failure.outcome is HelperOutcome.BLOCKS:
-        held = "" if step.lock is Lock.NONE else f"; it holds {step.lock.value} meanwhile"
+        held = "" if step.lock is Lock.NONE else f"; it holds {step.lock.symbol} meanwhile"
         hangs = ": every load and removal waits too" if step.lock is Lock.MODULE_MUTEX else ""
         return _Ending(
             Outcome.STOPPED, f"{reason}{held}{hangs}", f"see /proc/{failure.pid}/stack, and wait for it"
         )
     if failure.outcome is HelperOutcome.DIED:
-        held = f"{step.lock.value} may be held by it for good" if step.lock is not Lock.NONE else "see dmesg"
+        held = f"{step.lock.symbol} may be held by it for good" if step.lock is not Lock.NONE else "see dmesg"
         return _Ending(Outcome.STOPPED, f"{reason}; {held}", "see dmesg; a restart is the sound way now")
     return _Ending(Outcome.FAILED, reason, "look again, and make a new plan")
 

@@ -12,6 +12,9 @@ Every link that changes and every waiter is expected to be as it was read, so wh
 the edits. A waiter that a signal wakes waits for idem_lock before its entry goes (idempotent_wait_for_completion,
 since 6.11; idempotent_init_module of 6.5 to 6.10 waits uninterruptibly), so under the lock every entry is there.
 
+The lock is taken by the kernel's functions for that. arm64 without CONFIG_PREEMPTION has none: what they do stands at
+each place that calls them (ARCH_INLINE_SPIN_TRYLOCK, arch/arm64/Kconfig, 6.5 to 7.x). There the helper does it too.
+
 A lock whose holder is dead keeps everybody else out, as if it were ours: the same edits are made under it, and it is
 released at last.
 """
@@ -26,6 +29,7 @@ from lkm.diagnosis.policy import edit_policy_findings
 from lkm.names import ModuleName
 from lkm.rescue.complete import complete_plan
 from lkm.rescue.edits import conditional
+from lkm.rescue.helper import TAKES_QUEUED_LOCKS
 from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock, Plan, Step, StepKind
 from lkm.rescue.request import Request
 from lkm.rescue.table import MAX_ENTRIES
@@ -63,12 +67,11 @@ def plan_heal(snapshot: Snapshot) -> Optional[Step]:
     ]
     left = len(table.orphans) - len(ended)
     reason = describe_table(table) + (f" ({len(ended)} now, {left} in the next rounds)" if left else "")
-    step = _step(table, Verdict.SAFE, reason, "")
-    if table.lock_dead:
+    step = _step(table, Verdict.SAFE, reason, "")._replace(lock=_lock(snapshot, table))
+    if step.lock is Lock.NONE:
         edits = [_check("idem_lock", table.lock, 4, table.lock_word), *edits]
         byte = (Argument(table.lock, shown="idem_lock"), Argument(text=""), Argument(1))
         after.append(Call(RELEASE, address[RELEASE], byte, must_return_zero=True))
-        step = step._replace(lock=Lock.NONE)
     return step._replace(edits=tuple(edits), after=tuple(after))
 
 
@@ -152,7 +155,7 @@ def _obstacles(snapshot: Snapshot, table: LoadTable) -> Iterator[_Obstacle]:
             "this kernel is PREEMPT_RT: idem_lock is an rt_mutex, which the helper does not take",
             f"restart when you can; {LATER}",
         )
-    yield from _missing(snapshot)
+    yield from _missing(snapshot, table)
     yield from _lock_obstacles(table)
     for node in table.nodes:
         bucket = table.bucket(node.bucket)
@@ -163,21 +166,34 @@ def _obstacles(snapshot: Snapshot, table: LoadTable) -> Iterator[_Obstacle]:
             )
 
 
-def _missing(snapshot: Snapshot) -> Iterator[_Obstacle]:
-    """Functions without an address. Where only the lock's are missing, they are inlined: _raw_spin_unlock without
-    CONFIG_UNINLINE_SPIN_UNLOCK, both on arm64 without CONFIG_PREEMPTION (kernel/locking/spinlock.c, 6.5 to 7.x).
-    """
-    needed = ("idem_lock", *Lock.IDEM_LOCK.functions, "complete", RELEASE)
-    hidden = [name for name in needed if not snapshot.symbols.get(name)]
-    if not hidden:
+def _lock(snapshot: Snapshot, table: LoadTable) -> Lock:
+    """What the edits are made under, and so how it is taken."""
+    if table.lock_dead:
+        return Lock.NONE
+    there = all(snapshot.symbols.get(name) for name in Lock.IDEM_LOCK.functions)
+    return Lock.IDEM_LOCK if there else Lock.IDEM_LOCK_INLINE
+
+
+def _missing(snapshot: Snapshot, table: LoadTable) -> Iterator[_Obstacle]:
+    """What has no address. A function that takes or releases a lock has none where it is inlined: on x86_64
+    _raw_spin_unlock without CONFIG_PREEMPTION, on arm64 without that both (kernel/Kconfig.locks, 6.5 to 7.x)."""
+    hidden = [name for name in ("idem_lock", "complete", RELEASE) if not snapshot.symbols.get(name)]
+    if hidden:
+        yield _Obstacle(
+            f"/proc/kallsyms does not have {', '.join(hidden)}",
+            "set kernel.kptr_restrict to 1 or 0; where that is so, restart when you can",
+        )
+    if _lock(snapshot, table) is not Lock.IDEM_LOCK_INLINE:
         return
-    inlined = set(hidden) <= set(Lock.IDEM_LOCK.functions)
-    yield _Obstacle(
-        f"/proc/kallsyms does not have {', '.join(hidden)}"
-        + (": this kernel has what it does at each place that calls it" if inlined else ""),
-        "restart when you can" if inlined
-        else "set kernel.kptr_restrict to 1 or 0; where that is so, restart when you can",
-    )  # fmt: skip
+    inlined = ", ".join(name for name in Lock.IDEM_LOCK.functions if not snapshot.symbols.get(name))
+    reason = (
+        f"/proc/kallsyms does not have {inlined}: this kernel has what it does at each place that calls it"
+    )
+    if snapshot.machine not in TAKES_QUEUED_LOCKS:
+        yield _Obstacle(reason, f"restart when you can; {LATER}")
+    elif not table.lock_queued:
+        what = f"{reason}, and idem_lock ({table.lock_size} bytes) is no queued spinlock, as the helper takes one"
+        yield _Obstacle(what, f"restart when you can; {LATER}")
 
 
 def _lock_obstacles(table: LoadTable) -> Iterator[_Obstacle]:

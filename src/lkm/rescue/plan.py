@@ -75,11 +75,17 @@ class Lock(Enum):
 
     MODULE_MUTEX = "module_mutex"
     IDEM_LOCK = "idem_lock"
+    IDEM_LOCK_INLINE = "idem_lock inline"  # by the helper's own instructions
     NONE = "none"
 
     @property
+    def symbol(self) -> str:
+        """The lock's name in the kernel; "" for none."""
+        return _LOCK_SYMBOLS[self]
+
+    @property
     def functions(self) -> tuple[str, ...]:
-        """The kernel functions that take and release it."""
+        """The kernel functions that take and release it; none where the helper does that itself."""
         return _LOCK_FUNCTIONS[self]
 
     @property
@@ -88,12 +94,19 @@ class Lock(Enum):
 
         A list is never edited without its lock.
         """
-        return self is not Lock.IDEM_LOCK
+        return self.symbol != Lock.IDEM_LOCK.symbol
 
 
-_LOCK_FUNCTIONS = {
+_LOCK_SYMBOLS = {
+    Lock.MODULE_MUTEX: "module_mutex",
+    Lock.IDEM_LOCK: "idem_lock",
+    Lock.IDEM_LOCK_INLINE: "idem_lock",
+    Lock.NONE: "",
+}
+_LOCK_FUNCTIONS: dict[Lock, tuple[str, ...]] = {
     Lock.MODULE_MUTEX: ("mutex_trylock", "mutex_unlock"),
     Lock.IDEM_LOCK: ("_raw_spin_trylock", "_raw_spin_unlock"),
+    Lock.IDEM_LOCK_INLINE: (),
     Lock.NONE: (),
 }
 

@@ -3,8 +3,8 @@
 
 All numbers are little-endian.
 
-    0   u64  function that tries to take the lock, 0 for no lock
-    8   u64  its argument, the address of the lock
+    0   u64  function that tries to take the lock; 0: the helper takes it itself, as a queued spinlock (aarch64 alone)
+    8   u64  its argument, the address of the lock, 0 for no lock
     16  u64  function that gives the lock back
     24  u64  copy_from_kernel_nofault
     32  u64  copy_to_kernel_nofault
@@ -48,7 +48,7 @@ from enum import Enum
 from typing import NamedTuple, Optional, Union
 
 from lkm.errors import LkmError
-from lkm.rescue.plan import Call, Edit, EditKind, Lock, Step
+from lkm.rescue.plan import Call, Edit, EditKind, Step
 from lkm.rescue.request import MAX_ARGUMENTS
 
 __all__ = ["HelperAnswer", "HelperOutcome", "Table", "decode_answer", "operations", "render_table"]
@@ -148,10 +148,11 @@ def render_table(step: Step, symbols: Mapping[str, int]) -> Table:
 
 def _header(step: Step, symbols: Mapping[str, int]) -> bytes:
     access = [_address(symbols, name) for name in ("copy_from_kernel_nofault", "copy_to_kernel_nofault")]
-    lock = 0 if step.lock is Lock.NONE else symbols.get(step.lock.value, 0)
+    lock = symbols.get(step.lock.symbol, 0)
     if not lock and not step.lock.may_be_hidden:
-        _address(symbols, step.lock.value)
-    trylock, unlock = (_address(symbols, name) for name in step.lock.functions) if lock else (0, 0)
+        _address(symbols, step.lock.symbol)
+    functions = [_address(symbols, name) for name in step.lock.functions] if lock else []
+    trylock, unlock = functions or (0, 0)
     return HEADER.pack(trylock, lock, unlock, *access, len(operations(step)), 0)
 
 

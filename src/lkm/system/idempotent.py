@@ -114,7 +114,12 @@ class _Table:
         if not _stays(taken) and not search:
             return found
         held = all(look.lock & _LOCK_BYTE for look in taken)
-        found = found._replace(lock_held=held, lock_word=taken[-1].lock, lock_size=_lock_size(memory))
+        found = found._replace(
+            lock_held=held,
+            lock_word=taken[-1].lock,
+            lock_size=_lock_size(memory),
+            lock_queued=_is_queued(memory),
+        )
         try:
             full = []
             for _ in range(FULL_LOOKS):
@@ -212,6 +217,18 @@ def _lock_size(memory: KernelMemory) -> int:
         return memory.sizeof("raw_spinlock")
     except LkmError:
         return 0
+
+
+def _is_queued(memory: KernelMemory) -> bool:
+    """Whether a spinlock is a queued one and no more (include/asm-generic/qspinlock_types.h, 4.2 to 7.x)."""
+    try:
+        return (
+            memory.sizeof("spinlock") == memory.sizeof("raw_spinlock") == 4
+            and memory.offset("spinlock", "rlock.raw_lock.locked") == 0
+            and memory.offset("spinlock", "rlock.raw_lock.tail") == 2
+        )
+    except LkmError:
+        return False
 
 
 def _steady_heads(looks: Sequence[_Look]) -> dict[int, int]:

@@ -93,6 +93,7 @@ class LoadTable(NamedTuple):
     error      why it could not be read, or not told who lives; the rest is what was seen up to then
     lock_word  of idem_lock at the last look
     lock_held  it was held at every look
+    lock_queued  it is a queued spinlock and nothing else: 4 bytes, the low one for who holds it, 0 where nobody does
     buckets    those that had the same first entry at every look, or none, but a live task has one that belongs there
     nodes      of live tasks in these; looked for only where an entry stays or the lock is held, or on request
     running    threads in finit_module(2) that ran at some look, so that they may hold the lock
@@ -106,6 +107,7 @@ class LoadTable(NamedTuple):
     lock_word: int = 0
     lock_held: bool = False
     lock_size: int = 0
+    lock_queued: bool = False
     preempt_rt: bool = False
     layout: NodeLayout = NodeLayout()
     buckets: tuple[LoadBucket, ...] = ()

@@ -38,6 +38,13 @@ def test_a_step_is_shown_with_its_lock_writes_and_calls() -> None:
     ]
 
 
+def test_a_lock_that_the_helper_takes_itself_is_shown() -> None:
+    loads = Loads()
+    dead_load(loads, 50, 7)
+    step = planned(loads)._replace(lock=Lock.IDEM_LOCK_INLINE)
+    assert render_heal_step(step)[1] == "    under idem_lock, which the helper takes itself:"
+
+
 def test_a_dead_lock_and_its_release_are_shown() -> None:
     loads = Loads()
     loads.kernel.put(loads.kernel.symbols["idem_lock"], 1)

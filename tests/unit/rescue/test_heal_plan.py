@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lkm.diagnosis.findings import FindingCode, Verdict
+from lkm.rescue.complete import ACCESS
 from lkm.rescue.gate import refusals
 from lkm.rescue.heal_plan import plan_heal, plan_healing
 from lkm.rescue.plan import EditKind, Lock, Plan, Step, StepKind
@@ -322,13 +323,70 @@ def test_more_waiters_than_one_helper_can_end_are_ended_in_several_rounds(dead: 
     assert len(loads.chain(7)) == 51
 
 
+def inlined(found: Snapshot, *names: str) -> Snapshot:
+    """The same kernel, made to do at each place what these functions do; by default both of the lock."""
+    gone = names or ("_raw_spin_trylock", "_raw_spin_unlock")
+    return found._replace(symbols={key: value for key, value in found.symbols.items() if key not in gone})
+
+
+@pytest.mark.parametrize("names", [(), ("_raw_spin_trylock",), ("_raw_spin_unlock",)])
+def test_a_lock_without_functions_is_taken_by_the_helper_where_it_can(names: tuple[str, ...]) -> None:
+    loads = Loads()
+    dead_load(loads, 50, 7)
+    loads.thread(51)
+    loads.node(51, cookie_of(7), waits=True)
+    found = snapshot_of(loads)._replace(machine="aarch64")
+    with_functions, step = plan_heal(found), plan_heal(inlined(found, *names))
+    assert with_functions is not None
+    assert with_functions.lock is Lock.IDEM_LOCK
+    assert step == with_functions._replace(lock=Lock.IDEM_LOCK_INLINE)
+    plan = plan_healing(inlined(found, *names))
+    assert plan is not None
+    assert set(plan.symbols) == {"idem_lock", *ACCESS}
+    assert Plan.from_json(json.dumps(plan.to_object()), name="plan") == plan
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"raw_spinlock": 24, "spinlock": 24}, {"spinlock": 24}, {"raw_spinlock": None}]
+)
+def test_a_lock_that_is_more_than_a_queued_one_is_not_taken_by_the_helper(sizes: dict[str, Any]) -> None:
+    """CONFIG_DEBUG_SPINLOCK and lockdep keep books of who holds it."""
+    loads = Loads()
+    dead_load(loads, 50, 7)
+    assert loads.kernel.types is not None
+    structs = loads.kernel.types.structs
+    for name_, size in sizes.items():
+        members = structs.pop(name_)[1]
+        if size:
+            structs[name_] = (size, members)
+    found = snapshot_of(loads)._replace(machine="aarch64")
+    assert found.load_table is not None
+    assert not found.load_table.lock_queued
+    step = plan_heal(inlined(found))
+    assert step is not None
+    assert (step.verdict, step.edits) == (Verdict.REFUSE, ())
+    assert "no queued spinlock" in step.reason
+    assert "finit_module" in step.remedy
+    other = plan_heal(found)
+    assert other is not None
+    assert other.verdict is Verdict.SAFE
+
+
+def test_a_dead_lock_needs_no_functions() -> None:
+    loads = Loads()
+    loads.kernel.put(loads.kernel.symbols["idem_lock"], 1)
+    step = plan_heal(inlined(snapshot_of(loads)))
+    assert step is not None
+    assert (step.verdict, step.lock) == (Verdict.SAFE, Lock.NONE)
+
+
 def test_where_only_the_lock_functions_are_missing_they_are_inlined() -> None:
     loads = Loads()
     dead_load(loads, 50, 7)
     found = snapshot_of(loads)
-    symbols = {key: value for key, value in found.symbols.items() if not key.startswith("_raw_spin")}
-    step = plan_heal(found._replace(symbols=symbols))
+    step = plan_heal(inlined(found))
     assert step is not None
+    assert step.verdict is Verdict.REFUSE
     assert "at each place that calls it" in step.reason
     assert "kptr_restrict" not in step.remedy
     hidden = plan_heal(found._replace(symbols={}))

@@ -80,14 +80,17 @@ def test_it_leaves_itself_by_returns_only(machine: str) -> None:
             assert 0 <= int(target, 16) < size, f"indirect, or out of it: {instruction}"
 
 
+TAKEN_AND_GIVEN = ["stxr w3, w1, [x0]", "stlrb wzr, [x0]"]
+"""The lock that it takes itself. A byte is given back: in the others may stand who waits."""
+
 WRITES = {
     "x86_64": ["mov qword ptr [rdi], 0", "lock cmpxchg dword ptr [rdi], ecx"],
-    "aarch64": ["str xzr, [x0]", "stlxr w7, w5, [x0]"],
+    "aarch64": [*TAKEN_AND_GIVEN, "str xzr, [x0]", "stlxr w7, w5, [x0]"],
 }
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_it_writes_to_the_kernel_in_one_instruction_only(machine: str) -> None:
+def test_it_writes_to_the_kernel_in_one_instruction_only_beside_the_lock(machine: str) -> None:
     """Everything else goes through copy_to_kernel_nofault; plain stores are to its own stack."""
     shown = [f"{instruction.mnemonic} {instruction.op_str}" for instruction in instructions(machine)]
     x86 = [
@@ -152,9 +155,32 @@ def test_without_a_lock_nothing_is_taken() -> None:
     assert render_table(make_step(lock=Lock.NONE), SYMBOLS).data[:24] == bytes(24)
 
 
-def test_a_list_is_not_edited_without_its_lock() -> None:
+@pytest.mark.parametrize("lock", [Lock.IDEM_LOCK, Lock.IDEM_LOCK_INLINE])
+def test_a_list_is_not_edited_without_its_lock(lock: Lock) -> None:
     with pytest.raises(LkmError, match="idem_lock"):
-        render_table(make_step(lock=Lock.IDEM_LOCK), SYMBOLS)
+        render_table(make_step(lock=lock), SYMBOLS)
+
+
+IDEM = {**SYMBOLS, "idem_lock": 0xFFFFFFFF82000000}
+
+
+def test_a_lock_that_the_helper_takes_itself_has_no_functions() -> None:
+    table = render_table(make_step(lock=Lock.IDEM_LOCK_INLINE), IDEM)
+    assert struct.unpack_from("<3Q", table.data) == (0, IDEM["idem_lock"], 0)
+
+
+def test_only_a_helper_that_can_takes_a_lock_itself(sibling: ModuleFile) -> None:
+    """The other would go on without it."""
+    step = make_step(lock=Lock.IDEM_LOCK_INLINE)
+    assert assemble_helper(helper_code("aarch64"), sibling, step, symbols=IDEM, name="h")
+    with pytest.raises(LkmError, match="idem_lock"):
+        assemble_helper(helper_code("x86_64"), sibling, step, symbols=IDEM, name="h")
+
+
+def test_interrupts_are_masked_before_the_lock_is_taken_and_as_they_were_after_it() -> None:
+    shown = [f"{instruction.mnemonic} {instruction.op_str}" for instruction in instructions("aarch64")]
+    order = ["mrs x24, daif", "msr daifset, #3", "ldaxr w2, [x0]", *TAKEN_AND_GIVEN, "msr daif, x24"]
+    assert [text for text in shown if text in order] == order
 
 
 def test_too_many_edits_are_refused() -> None:

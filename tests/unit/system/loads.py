@@ -27,7 +27,7 @@ TYPES = {
     "pt_regs": (168, {"orig_ax": 120, "cs": 136}),
     "idempotent": (64, {"cookie": 0, "entry": 8, "complete": 24, "complete.wait.task_list": 40, "ret": 56}),
     "raw_spinlock": (4, {"raw_lock": 0}),
-    "spinlock": (4, {"rlock": 0}),
+    "spinlock": (4, {"rlock": 0, "rlock.raw_lock.locked": 0, "rlock.raw_lock.tail": 2}),
 }  # fmt: skip
 
 

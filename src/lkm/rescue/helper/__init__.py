@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lkm.errors import LkmError
 from lkm.formats.elf import Machine
 
-__all__ = ["MACHINES", "CodeRelocation", "HelperCode", "helper_code"]
+__all__ = ["MACHINES", "TAKES_QUEUED_LOCKS", "CodeRelocation", "HelperCode", "helper_code"]
 
 
 class CodeRelocation(NamedTuple):
@@ -28,13 +28,15 @@ class CodeRelocation(NamedTuple):
 class HelperCode(NamedTuple):
     """`machine` is the e_machine, `pointer_relocation` the type that stores a 64-bit address,
     `extra_sections` what the module loader wants to find on this architecture, as far as the kernel's own
-    modules have it (arch/arm64/kernel/module-plts.c, module_frob_arch_sections)."""
+    modules have it (arch/arm64/kernel/module-plts.c, module_frob_arch_sections), `takes_queued_locks` whether it
+    takes a lock itself for which its table has no functions; without that it would take none."""
 
     machine: int
     pointer_relocation: int
     text: bytes
     relocations: tuple[CodeRelocation, ...]
     extra_sections: tuple[str, ...] = ()
+    takes_queued_locks: bool = False
 
 
 # uname -m → e_machine, relocation for a pointer (R_X86_64_64, R_AARCH64_ABS64), extra sections
@@ -48,6 +50,9 @@ MACHINES: dict[str, tuple[int, int, tuple[str, ...]]] = {
     ),
 }
 
+TAKES_QUEUED_LOCKS = frozenset({"aarch64"})
+"""Where the helper takes a queued spinlock itself, if the kernel has no functions for that."""
+
 
 def helper_code(machine: str) -> HelperCode:
     """The code for `machine` (`uname -m`). LkmError for one that has none."""
@@ -58,6 +63,5 @@ def helper_code(machine: str) -> HelperCode:
         )
     number, pointer, extra = MACHINES[machine]
     code = import_module(f"lkm.rescue.helper.{machine}")
-    return HelperCode(
-        number, pointer, code.TEXT, tuple(CodeRelocation(*item) for item in code.RELOCATIONS), extra
-    )
+    relocations = tuple(CodeRelocation(*item) for item in code.RELOCATIONS)
+    return HelperCode(number, pointer, code.TEXT, relocations, extra, machine in TAKES_QUEUED_LOCKS)

@@ -6,6 +6,10 @@
 // Every function is called through the table, by a return to its address: what is not exported can be called,
 // out of a branch's range too, and a function without a landing pad (a return needs none, a branch by register
 // would: BTI). x18 is left alone (shadow call stack).
+//
+// A lock without such functions is a queued spinlock, and taken here (include/asm-generic/qspinlock.h, 4.19 to 7.x):
+// the word 0 becomes 1, and its low byte 0 again; in the others may stand by then who waits. Interrupts are masked
+// between, so that nothing else runs on this CPU. do_one_initcall warns, should they stay so.
 
         .arch   armv8-a
         .text
@@ -25,7 +29,7 @@
         .set    KIND_CALL, 3
         .set    KIND_CALL_ZERO, 4
 
-// x19 table, x20 entry, w21 number of entries, w22 index, w23 answer; [sp + 64] a value read
+// x19 table, x20 entry, w21 number of entries, w22 index, w23 answer, x24 interrupts before; [sp + 64] a value read
 init_module:
         hint    #34                     // bti c
         stp     x29, x30, [sp, #-80]!
@@ -37,11 +41,20 @@ init_module:
         ldr     w21, [x19, #COUNT]
 
         mov     w23, #1024
-        ldr     x16, [x19, #TRYLOCK]
-        cbz     x16, check
         ldr     x0, [x19, #LOCK]
+        cbz     x0, check
+        ldr     x16, [x19, #TRYLOCK]
+        cbz     x16, take
         bl      go
         cbz     w0, leave
+        b       check
+take:   mrs     x24, daif
+        msr     daifset, #3
+        mov     w1, #1
+try:    ldaxr   w2, [x0]
+        cbnz    w2, taken
+        stxr    w3, w1, [x0]
+        cbnz    w3, try
 
 check:  add     x20, x19, #ENTRIES
         mov     w22, wzr
@@ -115,11 +128,16 @@ undo:   cbz     w22, unlock
         add     w23, w22, #2816
         b       undo
 
-unlock: ldr     x16, [x19, #TRYLOCK]
-        cbz     x16, leave
-        ldr     x0, [x19, #LOCK]
+unlock: ldr     x0, [x19, #LOCK]
+        cbz     x0, leave
         ldr     x16, [x19, #UNLOCK]
+        cbz     x16, give
         bl      go
+        b       leave
+taken:  clrex
+        b       unmask
+give:   stlrb   wzr, [x0]
+unmask: msr     daif, x24
 leave:  neg     w0, w23
         ldp     x23, x24, [sp, #48]
         ldp     x21, x22, [sp, #32]
