@@ -17,7 +17,8 @@ sys.path[0] = "/usr/lib/lkm"
 from lkm.errors import LkmError
 from lkm.names import module_name
 from lkm.rescue.execute import execute_step
-from lkm.rescue.plan import Argument, Call, Edit, EditKind
+from lkm.rescue.helper import TAKES_QUEUED_LOCKS
+from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock
 from lkm.rescue.planner import plan_rescue
 from lkm.root import Root
 from lkm.system.capture import capture
@@ -36,8 +37,8 @@ in_text = memory.u64(text)
 def edit(field, address, old, new, kind=STORE, width=8):
     return Edit(field, address, width, old, new, kind)
 
-def execute(*edits, symbols=plan.symbols, before=(), after=()):
-    step = plan.steps[0]._replace(edits=edits, before=before, after=after)
+def execute(*edits, symbols=plan.symbols, before=(), after=(), lock=Lock.MODULE_MUTEX):
+    step = plan.steps[0]._replace(edits=edits, before=before, after=after, lock=lock)
     try:
         failure = execute_step(plan._replace(symbols=symbols), step)
     except LkmError as error:
@@ -90,6 +91,16 @@ results["a call fails afterwards"] = case(*ones, after=(copy(slots[3], nowhere),
 results["its result does not matter"] = case(*ones, after=(copy(slots[3], nowhere, zero=False),)); clear()
 results["a value differs: no call"] = case(ones[0]._replace(expected=7), before=(copy(slots[3], word),))
 results["too many"] = case(*(ones * 86))
+own = {"symbols": {**plan.symbols, "idem_lock": slots[0]}, "lock": Lock.IDEM_LOCK_INLINE}
+if plan.machine in TAKES_QUEUED_LOCKS:  # a slot stands for the lock
+    held = edit("lock, held meanwhile", slots[0], 1, 1, CHECK, width=4)
+    results["its own lock"] = case(held, *ones[1:], **own); clear()
+    results["its own lock, a value differs"] = case(held, ones[1]._replace(expected=7), **own)
+    queued = edit("who waits", slots[0] + 2, 0, 5, width=1)
+    results["its own lock, somebody waits"] = case(held, queued, **own)
+    results["its own lock, held or waited for"] = case(ones[1], **own); clear()
+else:
+    results["its own lock"] = case(*ones[1:], **own)
 results["slots at last"] = values()
 print(json.dumps(results))
 """
@@ -132,11 +143,23 @@ EXPECTED = {
     "slots at last": NOTHING,
 }
 
+ITS_OWN_LOCK = {
+    "its own lock": ["WRITTEN", "", [0, 2, 3, 0]],
+    "its own lock, a value differs": ["DIFFERS", "slot 1", NOTHING],
+    "its own lock, somebody waits": ["WRITTEN", "", [0x50000, 0, 0, 0]],
+    "its own lock, held or waited for": ["LOCK_HELD", "", [0x50000, 0, 0, 0]],
+}
+"""On a machine whose helper takes a spinlock itself."""
+
+NO_LOCK_OF_ITS_OWN = {"its own lock": ["idem_lock", "", NOTHING]}
+"""On others: the helper is not made, and the lock is named."""
+
 AFTERWARDS = (
     "! grep -q lkm_helper /proc/modules",
     "! ls /sys/module | grep -q lkm_helper",
     'unsaid "Oops"',
     'unsaid "BUG:"',
+    'unsaid " returned with "',  # interrupts disabled, or preemption (do_one_initcall)
     "insmod bug_mod2.ko",
     "rmmod decmod",
     "gone decmod",
@@ -146,8 +169,9 @@ AFTERWARDS = (
 def test_edits_are_made_all_or_none_and_bad_addresses_are_answers(guest: Guest) -> None:
     prepare(guest, ["insmod decmod.ko", "insmod leak_ref.ko"])
     got = json.loads(run_python(guest, PROGRAM, timeout=180))
-    expected = dict(EXPECTED)
-    if guest.kernel.series.architecture == "arm64":
+    arm64 = guest.kernel.series.architecture == "arm64"
+    expected = {**EXPECTED, **(ITS_OWN_LOCK if arm64 else NO_LOCK_OF_ITS_OWN)}
+    if arm64:
         # Without PAN (of ARMv8.1) the kernel can read what its process has mapped: it differs, then.
         for kind in ("check", "store", "cmpxchg"):
             outcome, _, slots = got.pop(f"{kind} at user")
