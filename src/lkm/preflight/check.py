@@ -22,6 +22,7 @@ from lkm.preflight.load import Load
 from lkm.preflight.parameters import check_parameters
 from lkm.preflight.policy_checks import check_blacklist, check_privilege, check_signature
 from lkm.preflight.relocations import check_relocations
+from lkm.preflight.struct_checks import check_hooks
 from lkm.preflight.symbol_checks import (
     check_duplicate_exports,
     check_export_tables,
@@ -42,6 +43,7 @@ _NAME_FIRST: tuple[Check, ...] = (check_name, check_architecture_sections, check
 """6.4 looks for the name before it takes memory (early_mod_check)."""
 _NAME_LAST: tuple[Check, ...] = (check_architecture_sections, check_section_flags, check_name)
 _LATE: tuple[Check, ...] = (
+    check_hooks,
     check_export_tables,
     check_import_namespaces,
     check_symbols,

@@ -46,6 +46,17 @@ def test_the_size_of_the_struct_counts_since_6_4(release: str, errno_: int | Non
     assert Cause.STRUCT_MODULE in {problem.cause for problem in prediction.problems}
 
 
+def test_an_init_at_another_place_of_the_struct_is_told() -> None:
+    """Another configuration may move a member and keep the size: it loads, and the kernel finds no init."""
+    prediction = check_module(module(init=320, exit_function=True), target())
+    assert prediction.loads is True
+    (note,) = [problem for problem in prediction.problems if problem.cause is Cause.STRUCT_MODULE]
+    assert "has init_module at 320, this kernel's at 312" in note.words
+    assert "its init would not be called" in note.words
+    right = check_module(module(exit_function=True), target())
+    assert Cause.STRUCT_MODULE not in [problem.cause for problem in right.problems]
+
+
 def test_every_fault_is_told_and_the_first_one_decides() -> None:
     """Layout, licence, a symbol and a parameter are wrong: the layout is what insmod would hear of."""
     data = module(info={"license": "Proprietary"}, imports=("printk", "gpl_function", "nobody_has_it"),
