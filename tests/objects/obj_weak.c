@@ -6,10 +6,16 @@ extern int obj_nobody_has_this(int value) __weak;
 extern unsigned long get_seconds_of_nobody __weak;
 extern typeof(jiffies) jiffies __weak;
 
+/* By way of data: code for arm64 would take their addresses from a table that modules do not have. */
+static int (*volatile function)(int) = obj_nobody_has_this;
+static unsigned long *volatile nothing = &get_seconds_of_nobody;
+static typeof(jiffies) *volatile ticks = &jiffies;
+
 static int __init obj_weak_init(void)
 {
-	pr_info("%d %d %lu\n", obj_nobody_has_this ? obj_nobody_has_this(1) : 0,
-		&get_seconds_of_nobody != NULL, jiffies);
+	int (*call)(int) = function;
+
+	pr_info("%d %d %d\n", call ? call(1) : 0, nothing != NULL, ticks != NULL);
 	return 0;
 }
 

@@ -111,4 +111,5 @@ def test_modules_are_as_kbuild_makes_them_and_load(
         assert guest.run(["rmmod", "-f", ORDER[-1]], timeout=60).returncode == 0
         messages = guest.run(["dmesg"], timeout=60).stdout.decode()
     assert "obj_import: 8 2 14 14" in messages
+    assert "obj_weak: 0 0 1" in messages
     assert not any(word in messages for word in ("WARNING:", "BUG:", "Oops", "disagrees", "Unknown symbol"))
