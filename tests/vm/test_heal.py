@@ -140,7 +140,7 @@ def oopses(number: int) -> str:
 def healed(answer: Answer) -> dict[str, Any]:
     """The answer of a `lkm heal` that has healed."""
     result = answer.object
-    assert (result["outcome"], answer.code) == ("healed", 0), answer
+    assert (result["outcome"], answer.code) == ("healed", 0), f"{result['reason']}\n{answer.stdout}"
     assert all(check["holds"] for check in result["proof"]), answer
     assert result["record"], answer
     return result
