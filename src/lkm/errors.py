@@ -12,6 +12,7 @@
     │   ├── KernelImageError      a kernel's image, as it lies in /boot
     │   ├── ImageSymbolsError     the symbols in such an image
     │   ├── SignatureError        the signature at a module's end
+    │   ├── CertificateError      a file of certificates
     │   ├── ModInfoError          .modinfo
     │   ├── ModVersionsError      __versions and its extended form
     │   ├── NoteError             ELF notes, such as the build-id

@@ -18,6 +18,7 @@ import pytest
 from lkm.cli.kmod.main import run
 from lkm.tree.depmod import collect
 from lkm.tree.depmod.cache import default_cache, is_racy
+from lkm.tree.depmod.resolve import transitive
 from lkm.tree.depmod.state import State
 from tests.depmod import RELEASE, make_tree, module_bytes, read_files
 
@@ -108,6 +109,32 @@ def test_a_new_export_is_found_by_those_that_had_needed_it_all_along(
     directory = make_tree(tree, {"extra/z.ko": module_bytes("z", exports=["none"])})
     assert done(tree, capfd)[0] == 2
     assert "kernel/b.ko: extra/z.ko kernel/a.ko\n" in (directory / "modules.dep").read_text()
+    assert_as_made_anew(tree)
+
+
+@pytest.mark.parametrize("imports", [["one", "none"], ["none", "one"], ["one"], ["one", "none", "nobody"]])
+def test_who_needs_what_it_did_is_not_resolved_anew(
+    tree: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, imports: list[str]
+) -> None:
+    """What nobody exports is remembered all the same: somebody may, later."""
+    resolved = []
+
+    def seen(used: list[list[int]], ordered: list[int]) -> list[list[int]]:
+        resolved.append(len(used))
+        return transitive(used, ordered)
+
+    monkeypatch.setattr("lkm.tree.depmod.run.transitive", seen)
+    path = tree / "lib/modules" / RELEASE / "kernel/b.ko"
+    path.write_bytes(module_bytes("b", exports=["two"], imports=imports, info=[("alias", "x-b")]))
+    settle()
+    assert done(tree, capfd) == (1, ["dep", "alias", "alias.bin", "devname"])
+    assert bool(resolved) is ("nobody" in imports)
+    assert_as_made_anew(tree)
+    directory = make_tree(tree, {"extra/z.ko": module_bytes("z", exports=["none"])})
+    assert done(tree, capfd)[0] == (2 if "none" in imports else 1)
+    lines = (directory / "modules.dep").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("kernel/b.ko:"))
+    assert ("extra/z.ko" in line) is ("none" in imports)
     assert_as_made_anew(tree)
 
 

@@ -9,12 +9,13 @@ from lkm.system.forked import processors
 from lkm.tree.depmod.cache import MAX_IN_HEAD, Cache, Knowledge, distrust, identities_of
 from lkm.tree.depmod.read import read_modules
 from lkm.tree.depmod.request import DepmodRequest
-from lkm.tree.depmod.resolve import used_by, used_by_and_split
+from lkm.tree.depmod.resolve import plain_name, used_by, used_by_and_split
 from lkm.tree.depmod.search import Found
 from lkm.tree.depmod.store import Outcome
 
 __all__ = ["Collection"]
 
+_MAX_SETTLED = 64  # files that were read now; of more nobody asks what they needed before
 _MAX_NEW_NAMES = 32  # more new exports than that: what everybody needs is read anew
 
 
@@ -33,9 +34,13 @@ class Collection:
         self.fresh: list[int] = []
         self.known: list[tuple[bytes, Outcome]] = []
         self._knowledge: Knowledge | None = None
+        self._same_files = False  # as the cache has, at the same places
         self._where: list[
             int
         ] = []  # of each file: where in the knowledge its words are; less than 0: they are new
+        self._settled: dict[
+            int, tuple[bytes, bytes]
+        ] = {}  # of files read now: imports that are met, and the others
         self._unmet: dict[int, bytes] = {}  # of each file whose words are new
         self._joined = b"\0".join(self.paths)
         self._identities = identities_of(found)
@@ -85,7 +90,7 @@ class Collection:
         self._read(self.fresh)
         names = list(files)
         self.known = [(names[number], outcomes[where[number]]) for number in knowledge.order]
-        self._knowledge = knowledge
+        self._knowledge, self._same_files = knowledge, names == self.paths
         return self._read_needing(_new_exports(self.known, [self.outcomes[number] for number in self.fresh]))
 
     def _read_needing(self, names: list[bytes]) -> bool:
@@ -107,6 +112,28 @@ class Collection:
         self._read(needing)
         self.fresh += needing
         return True
+
+    def is_settled(self) -> bool:
+        """Whether everybody exports and needs what it did, so that all depend on whom they did."""
+        old, cache = self._knowledge, self.cache
+        if not old or not cache or not self._same_files or len(self.fresh) > _MAX_SETTLED:
+            return False
+        unmet = cache.read_unmet()
+        for number in self.fresh:
+            place = old.where[number]
+            words = unmet[place] if place < len(unmet) else b""
+            needed = _still_needed(self.outcomes[number], old.outcomes[place], words)
+            if needed is None:
+                return False
+            self._settled[number] = needed
+        return True
+
+    def settle(self) -> None:
+        """What `users` does for the cache, where `is_settled`."""
+        for number, (met, unmet) in self._settled.items():
+            self._unmet[number] = unmet
+            (exports, _, aliases, softdeps, weakdeps), code = self.outcomes[number]
+            self.outcomes[number] = ((exports, met, aliases, softdeps, weakdeps), code)
 
     def users(self, numbers: list[int], owners: dict[bytes, int]) -> list[list[int]]:
         """The modules that each module uses, both in an order whose numbers here are `numbers`.
@@ -153,6 +180,21 @@ class Collection:
             )
         except (OSError, IndexError):  # an unreadable part of the old cache: the next run reads the modules
             return
+
+
+def _still_needed(now: Outcome, before: Outcome, unmet: bytes) -> tuple[bytes, bytes] | None:
+    """Of a module that exports and needs what it did, its imports that are met, and the others; else None.
+
+    before, unmet  its words as they are kept, and the imports that nobody met
+    """
+    (exports, imports, *_), code = now
+    (old_exports, old_met, *_), old_code = before
+    if (exports, code) != (old_exports, old_code):
+        return None
+    owners = dict.fromkeys((plain_name(name, b"") for name in old_met[:-1].split(b"\0") if name), 1)
+    _, met, others = used_by_and_split(imports, owners)
+    known = set(unmet.split(b"\0"))
+    return (met, others) if met == old_met and known.issuperset(others.split(b"\0")) else None
 
 
 def _is_read_only(path: bytes) -> bool:

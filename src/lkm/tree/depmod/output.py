@@ -12,7 +12,16 @@ from lkm.tree.depmod.request import DepmodRequest
 from lkm.tree.depmod.search import Report
 from lkm.tree.depmod.store import Outcome, pack_texts, unpack_texts
 
-__all__ = ["FILES", "Beside", "Modules", "read_input", "render_all", "render_texts", "sorted_symbols"]
+__all__ = [
+    "FILES",
+    "Beside",
+    "Modules",
+    "Resolved",
+    "read_input",
+    "render_all",
+    "render_texts",
+    "sorted_symbols",
+]
 
 FILES = (
     b"modules.dep", b"modules.dep.bin", b"modules.alias", b"modules.alias.bin", b"modules.softdep",
@@ -99,27 +108,37 @@ class Beside:
         return index, text
 
 
+class Resolved:
+    """Who needs whom.
+
+    owners  name → module, counted from 1 (see `resolve.owners_of`)
+    needs   of each module all that it needs
+    beside  what another process makes of it meanwhile
+    """
+
+    def __init__(self, owners: dict[bytes, int], needs: list[list[int]], beside: Beside) -> None:
+        self.owners, self.needs, self.beside = owners, needs, beside
+
+
 def render_all(
     request: DepmodRequest,
     modules: Modules,
-    owners: dict[bytes, int],
-    needs: list[list[int]],
+    resolved: Resolved,
     *,
-    beside: Beside,
     report: Report,
 ) -> dict[bytes, bytes]:
     """File name → content. Raises `render.NotAscii`."""
     names, aliases = modules.names, modules.column(2)
-    lines = render.dependency_lines(modules.shown, needs)
+    lines = render.dependency_lines(modules.shown, resolved.needs)
     contents = {
         b"modules.dep": b"".join([line + b"\n" for line in lines]),
         b"modules.dep.bin": render.dependency_index(names, lines),
         b"modules.alias": render.alias_text(names, aliases),
         b"modules.softdep": render.word_text(b"softdep", b"Soft", names, modules.column(3)),
         b"modules.weakdep": render.word_text(b"weakdep", b"Weak", names, modules.column(4)),
-        b"modules.symbols.bin": render.symbol_index(names, owners),
+        b"modules.symbols.bin": render.symbol_index(names, resolved.owners),
     }
-    contents[b"modules.alias.bin"], contents[b"modules.symbols"] = beside.take(report)
+    contents[b"modules.alias.bin"], contents[b"modules.symbols"] = resolved.beside.take(report)
     contents[b"modules.devname"] = render.devname_text(names, aliases, report)
     for name, make in (
         (b"modules.builtin", render.builtin_index),

@@ -12,7 +12,7 @@ from lkm.formats.depmod_conf import DepmodConf
 from lkm.tree.depmod.collect import Collection
 from lkm.tree.depmod.config import read_conf
 from lkm.tree.depmod.kernel import parse_symvers, parse_system_map
-from lkm.tree.depmod.output import FILES, Beside, Modules, read_input, render_all, render_texts
+from lkm.tree.depmod.output import FILES, Beside, Modules, Resolved, read_input, render_all, render_texts
 from lkm.tree.depmod.read import explain
 from lkm.tree.depmod.render import NotAscii
 from lkm.tree.depmod.request import DepmodRequest
@@ -109,21 +109,42 @@ class _Run:
                 reason = explain(path)
                 if reason:
                     self.report("NOTICE", f"{os.path.basename(os.fsdecode(path))}: {reason}")
-        owners = owners_of(modules.column(0), request.prefix, dict.fromkeys(kernel or (), KERNEL))
         update = bool(not leftovers(request.output) and may_update(collection.known, modules.paths))
+        written: list[bytes] | None = None
+        if update and place and self._is_plain(kernel) and collection.is_settled():
+            written = self._make_files(collection, state, modules, None, update=True, place=place)
+        if written is None:
+            written = self._resolve_and_write(collection, state, modules, kernel, update=update, place=place)
+        return self._summary(len(found), collection.fresh, unreadable, written)
+
+    def _is_plain(self, kernel: dict[bytes, int] | None) -> bool:
+        """Whether nothing is to be told of what modules need."""
+        request = self.request
+        return kernel is None and not (request.verbose or request.warn or request.errors or request.prefix)
+
+    def _resolve_and_write(
+        self,
+        collection: Collection,
+        state: State,
+        modules: Modules,
+        kernel: dict[bytes, int] | None,
+        *,
+        update: bool,
+        place: Place | None,
+    ) -> list[bytes]:
+        """Find out who needs whom, and make the files; or show them, without a place for them."""
+        request = self.request
+        owners = owners_of(modules.column(0), request.prefix, dict.fromkeys(kernel or (), KERNEL))
         beside = Beside(request, modules, owners, wanted=not update and not request.show)
         try:
             needs = self._resolve(collection, modules, owners, kernel)
-            written = []
-            if place:
-                written = self._make_files(
-                    collection, state, modules, owners, needs, update=update, beside=beside, place=place
-                )
-            else:
+            if not place:
                 self._show(modules, owners, needs)
+                return []
+            resolved = Resolved(owners, needs, beside)
+            return self._make_files(collection, state, modules, resolved, update=update, place=place) or []
         finally:
             beside.end()
-        return self._summary(len(found), collection.fresh, unreadable, written)
 
     def _show(self, modules: Modules, owners: dict[bytes, int], needs: list[list[int]]) -> None:
         for _, content in render_texts(modules, owners, needs, self.report):
@@ -234,23 +255,24 @@ class _Run:
         collection: Collection,
         state: State,
         modules: Modules,
-        owners: dict[bytes, int],
-        needs: list[list[int]],
+        resolved: Resolved | None,
         *,
         update: bool,
-        beside: Beside,
         place: Place,
-    ) -> list[bytes]:
+    ) -> list[bytes] | None:
+        """Those that were written. Without `resolved` everybody needs what it did: None if that is not enough."""
         request, directory = self.request, self.request.output
         try:
             contents = None
             cache = collection.cache
             if update and cache and state.compare(cache.read_state()) and not leftovers(directory):
-                contents = update_files(
-                    directory, collection.known, modules, owners, needs, report=self.report
-                )
-            if contents is None:
-                contents = render_all(request, modules, owners, needs, beside=beside, report=self.report)
+                contents = update_files(directory, collection.known, modules, resolved, report=self.report)
+            if resolved is None:
+                if contents is None:
+                    return None
+                collection.settle()
+            elif contents is None:
+                contents = render_all(request, modules, resolved, report=self.report)
             place.replace(contents)
             collection.save(state.render(quiet=not self.spoke), modules.numbers)
         except NotAscii as bad:

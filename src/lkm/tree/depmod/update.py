@@ -13,7 +13,7 @@ import struct
 from lkm.formats.index_patch import patch_index, values_of
 from lkm.formats.index_writer import pack_values
 from lkm.tree.depmod import render
-from lkm.tree.depmod.output import Modules, sorted_symbols
+from lkm.tree.depmod.output import Modules, Resolved, sorted_symbols
 from lkm.tree.depmod.search import Report
 from lkm.tree.depmod.store import Outcome
 
@@ -33,8 +33,7 @@ def update_files(
     directory: bytes,
     before: list[tuple[bytes, Outcome]],
     modules: Modules,
-    owners: dict[bytes, int],
-    needs: list[list[int]],
+    resolved: Resolved | None,
     *,
     report: Report,
 ) -> dict[bytes, bytes] | None:
@@ -42,7 +41,7 @@ def update_files(
 
     directory  where the files are, just as the run before left them
     before     path and outcome of each module then, in kmod's order
-    needs      of each module all that it needs
+    resolved   who needs whom; None if they are the same modules, and nobody needs or exports anything else
     """
     count = len(before)
     old = [outcome for _, outcome in before] + [_NOTHING] * (len(modules.paths) - count)
@@ -51,9 +50,9 @@ def update_files(
         return None
     update = _Update(directory, modules, old, changed)
     try:
-        contents: dict[bytes, bytes | None] = {**update.dependencies(needs)}
-        if update.differs(_EXPORTS):
-            contents.update(update.symbols(owners))
+        contents: dict[bytes, bytes | None] = {**update.dependencies(resolved)}
+        if resolved and update.differs(_EXPORTS):
+            contents.update(update.symbols(resolved.owners))
         if update.differs(_ALIASES):
             contents.update(update.aliases(report))
         for column, word, heading in ((_SOFTDEPS, b"softdep", b"Soft"), (_WEAKDEPS, b"weakdep", b"Weak")):
@@ -92,10 +91,13 @@ class _Update:
         both = self.modules.outcomes[number][0][column] + self.old[number][0][column]
         return both[:-1].split(b"\0") if both else []
 
-    def dependencies(self, needs: list[list[int]]) -> dict[bytes, bytes | None]:
+    def dependencies(self, resolved: Resolved | None) -> dict[bytes, bytes | None]:
         """modules.dep always: its time tells that it is newer than every module. The index if it is not the same."""
-        lines = render.dependency_lines(self.modules.shown, needs)
-        old = self._content(b"modules.dep").split(b"\n")[:-1]
+        before = self._content(b"modules.dep")
+        if not resolved:
+            return {b"modules.dep": before}
+        lines = render.dependency_lines(self.modules.shown, resolved.needs)
+        old = before.split(b"\n")[:-1]
         contents: dict[bytes, bytes | None] = {b"modules.dep": b"".join([line + b"\n" for line in lines])}
         changes = {
             self.modules.names[number]: pack_values([(number, line)])
