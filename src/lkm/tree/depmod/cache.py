@@ -101,6 +101,7 @@ class Cache:
         self._path = os.path.join(self._directory, self._name)
         self._sections = Sections(self._path, _SECTIONS)
         self._base = Sections(self._path + b".base", _BASE_SECTIONS)
+        self._unmet: list[bytes] | None = None  # until it is asked for
         if self._sections.read(_PLACE) != self._place or self._sections.read(_BASE) != self._base.mark:
             self.close()
 
@@ -148,13 +149,13 @@ class Cache:
 
     def read_unmet(self) -> list[bytes]:
         """Of each outcome the imports that no module exports, as `used_by_and_split` has them; [] if damaged."""
-        base, own = self._base.read(1), self._sections.read(_UNMET)
-        if base is None or own is None:
-            return []
-        try:
-            return unpack_texts(base) + unpack_texts(own)
-        except StoreError:
-            return []
+        if self._unmet is None:
+            base, own = self._base.read(1), self._sections.read(_UNMET)
+            try:
+                self._unmet = [] if base is None or own is None else unpack_texts(base) + unpack_texts(own)
+            except StoreError:
+                self._unmet = []
+        return self._unmet
 
     def save(
         self,
