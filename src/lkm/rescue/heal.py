@@ -12,7 +12,7 @@ from lkm.errors import LkmError, NoLoadableModules
 from lkm.rescue.execute import execute_step
 from lkm.rescue.gate import refusals
 from lkm.rescue.heal_plan import describe_table, plan_healing
-from lkm.rescue.heal_rounds import Healing, HealOutcome, heal_in_rounds
+from lkm.rescue.heal_rounds import Healing, HealOutcome, heal_in_rounds, look_again
 from lkm.rescue.plan import Plan
 from lkm.rescue.proof import Check, is_crash
 from lkm.rescue.record import Record
@@ -47,7 +47,7 @@ def heal(root: Root, *, record: str, signer: Optional[Signer] = None, dry_run: b
 
     `record` is the path of the record, "" for none; it is written before the helper loads.
     """
-    snapshot = with_signer(capture_loads(root), signer)
+    snapshot = look_again(lambda: with_signer(capture_loads(root), signer))
     if snapshot.policy.loadable is False:
         raise NoLoadableModules
     result = _plan(snapshot)

@@ -33,7 +33,7 @@ from lkm.rescue.helper import TAKES_QUEUED_LOCKS
 from lkm.rescue.plan import Argument, Call, Edit, EditKind, Lock, Plan, Step, StepKind
 from lkm.rescue.request import Request
 from lkm.rescue.table import MAX_ENTRIES
-from lkm.system.snapshot import LoadBucket, LoadNode, LoadRole, LoadTable, Snapshot
+from lkm.system.snapshot import LoadBucket, LoadNode, LoadTable, Snapshot
 
 __all__ = ["describe_table", "plan_heal", "plan_healing", "plan_healing_after"]
 
@@ -157,13 +157,11 @@ def _obstacles(snapshot: Snapshot, table: LoadTable) -> Iterator[_Obstacle]:
         )
     yield from _missing(snapshot, table)
     yield from _lock_obstacles(table)
-    for node in table.nodes:
-        bucket = table.bucket(node.bucket)
-        if node.role is LoadRole.UNCLEAR and bucket in table.sick:
-            yield _Obstacle(
-                f"what pid {node.pid} ({node.command}) does with its load changes, or cannot be told",
-                f"try again, or when pid {node.pid} has ended",
-            )
+    for node in table.unclear:
+        yield _Obstacle(
+            f"what pid {node.pid} ({node.command}) does with its load changes, or cannot be told",
+            f"try again, or when pid {node.pid} has ended",
+        )
 
 
 def _lock(snapshot: Snapshot, table: LoadTable) -> Lock:

@@ -19,7 +19,7 @@ from lkm.rescue.plan import Plan
 from lkm.rescue.table import HelperOutcome
 from lkm.system.snapshot import LoadTable, Snapshot
 
-__all__ = ["HealOutcome", "Healing", "heal_in_rounds"]
+__all__ = ["HealOutcome", "Healing", "heal_in_rounds", "look_again"]
 
 TRIES = 5
 """Rounds that may leave it as it was, or worse, because loads come and go in between."""
@@ -58,6 +58,16 @@ class Healing(NamedTuple):
     later_plans: tuple[Plan, ...] = ()
 
 
+def look_again(look: Callable[[], Snapshot], *, pause: float = PAUSE) -> Snapshot:
+    """A look at which no task is just on its way into or out of a load in a sick bucket, or the last of `TRIES`."""
+    for _ in range(TRIES - 1):
+        snapshot = look()
+        if snapshot.load_table is None or not snapshot.load_table.unclear:
+            return snapshot
+        time.sleep(pause)
+    return look()
+
+
 def heal_in_rounds(
     announced: Plan,
     look: Callable[[], Snapshot],
@@ -73,7 +83,7 @@ def heal_in_rounds(
     step, tries, reason = announced.steps[-1], TRIES, ""
     amount = 0
     while True:
-        snapshot = look()
+        snapshot = look_again(look, pause=pause)
         table, plan = snapshot.load_table, plan_healing(snapshot)
         ended = Healing(HealOutcome.FAILED, reason, "try again", table, tuple(later))
         if table is None:

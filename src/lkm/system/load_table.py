@@ -140,6 +140,12 @@ class LoadTable(NamedTuple):
         return tuple(bucket for bucket in self.buckets if bucket.dangles or bucket.number in waited)
 
     @property
+    def unclear(self) -> tuple[LoadNode, ...]:
+        """Those in the sick buckets of which it cannot be told what their task does: at the next look it may."""
+        numbers = {bucket.number for bucket in self.sick}
+        return tuple(node for node in self.nodes if node.role is LoadRole.UNCLEAR and node.bucket in numbers)
+
+    @property
     def lock_dead(self) -> bool:
         """Whether idem_lock is held for good: at every look, and no live task can hold it."""
         return self.lock_held and not self.running

@@ -7,7 +7,7 @@ from typing import Callable, Optional
 
 from lkm.rescue.execute import HelperFailure
 from lkm.rescue.heal_plan import plan_healing
-from lkm.rescue.heal_rounds import TRIES, Healing, HealOutcome, heal_in_rounds
+from lkm.rescue.heal_rounds import TRIES, Healing, HealOutcome, heal_in_rounds, look_again
 from lkm.rescue.plan import Plan
 from lkm.rescue.table import HelperOutcome
 from lkm.system.snapshot import Snapshot
@@ -70,6 +70,28 @@ def test_a_dead_entry_whose_place_a_live_one_has_taken_since() -> None:
     assert made != announced
     assert woken(made.target) == [node + 24]
     assert healing.later_plans == (made,)
+
+
+def test_a_task_that_is_just_on_its_way_is_looked_at_again() -> None:
+    loads = Loads()
+    stack = loads.thread(50)
+    loads.node(50, cookie_of(7), at=0x2000)
+    loads.end(50)
+    loads.thread(51, stack=stack)
+    loads.node(51, cookie_of(7), at=0x3000)
+    dead_load(loads, 52, 7)
+    looks: list[Snapshot] = []
+
+    def look() -> Snapshot:
+        looks.append(snapshot_of(loads))
+        if len(looks) == 3:
+            loads.end(51)
+        return looks[-1]
+
+    table = look_again(look, pause=0).load_table
+    assert table is not None
+    assert not table.unclear
+    assert [bool(seen.load_table and seen.load_table.unclear) for seen in looks] == [True, True, True, False]
 
 
 def test_a_dead_lock_that_was_released_and_that_a_live_task_holds_now() -> None:
