@@ -56,6 +56,7 @@ NOT_HERE = {
     Cause.IN_PROGRESS,  # takes a load that hangs: tests/unit/preflight
     Cause.NO_PRIVILEGE,  # these two: below
     Cause.LOCKDOWN,
+    Cause.ARCHITECTURE_SECTIONS,  # arm64's: tests/vm/test_check_arm64.py
 }
 WITH_CRCS = {Cause.MODULE_LAYOUT, Cause.SYMBOL_VERSION}
 """Causes that there are with MODVERSIONS only, which Debian has until 6.12."""
