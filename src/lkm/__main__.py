@@ -20,8 +20,9 @@ def main() -> int:
         return classic.run(tool, sys.argv[1:], called=sys.argv[0])
     if sys.argv[1:2] and sys.argv[1] in classic.TOOLS:
         return classic.run(sys.argv[1], sys.argv[2:])
-    from lkm.cli.main import run
+    from lkm.cli.main import prepare_output, run
 
+    prepare_output()
     return run(sys.argv[1:])
 
 

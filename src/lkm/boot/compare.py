@@ -13,8 +13,11 @@ __all__ = ["Difference", "compare"]
 
 
 class Difference(NamedTuple):
-    """One initcall, or one probe (`kind`), in two boots; `before` or `after` is None where it was not called. All in
-    microseconds. Of a probe `function` is the device, and `module` the driver, where the kernel names it."""
+    """One initcall, or one probe (`kind`), in two boots, in microseconds; None where it was not called, or did not
+    return. Of a probe `function` is the device, and `module` the driver, where the kernel names it.
+
+    new, gone  whether it was called in one of the two boots alone
+    """
 
     kind: str
     function: str
@@ -24,6 +27,8 @@ class Difference(NamedTuple):
     after: Optional[int]
     result_before: Optional[int]
     result_after: Optional[int]
+    new: bool = False
+    gone: bool = False
 
     @property
     def change(self) -> int:
@@ -57,6 +62,8 @@ def compare(before: Timeline, after: Timeline) -> list[Difference]:
                 now.usecs if now else None,
                 was.result if was else None,
                 now.result if now else None,
+                new=was is None,
+                gone=now is None,
             )
         )
     return sorted(found, key=lambda row: -abs(row.change))

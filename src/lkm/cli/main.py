@@ -7,6 +7,7 @@ A command module has `configure(parser)` and `run(arguments) -> exit code`. Erro
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from lkm.cli.kmod.main import TOOLS
 from lkm.cli.kmod.main import run as run_tool
 from lkm.errors import LkmError
 
-__all__ = ["COMMANDS", "Command", "run"]
+__all__ = ["COMMANDS", "Command", "prepare_output", "run"]
 
 
 class Command(NamedTuple):
@@ -55,6 +56,19 @@ exit codes:
   3  refused by policy or for safety
   4  root would help
 """
+
+
+def prepare_output() -> None:
+    """Have standard output and error take every character, and be there: a caller may have closed them."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            file = os.open(os.devnull, os.O_WRONLY)
+            if file != number:
+                os.dup2(file, number)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(argv: Sequence[str]) -> int:

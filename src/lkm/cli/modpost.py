@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,8 +48,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make it; 0: the module is there, 1: a problem is fatal, and no file was written."""
     output = arguments.output or default_output(arguments.object)
-    if arguments.object == output:
-        raise UsageError(f"{output} would replace the object itself", remedy="name another file with -o")
+    for path in (arguments.object, *arguments.others, arguments.symvers):
+        if path and (path == output or _is_same(path, output)):
+            raise UsageError(
+                f"{output} would replace {path}, which it is made of", remedy="name another file with -o"
+            )
     root, live = choose_kernel(arguments.kernel, arguments.tree)
     kernel = read_kernel(root, live=live, symvers=arguments.symvers, others=arguments.others)
     outcome = modpost(arguments.object, kernel, output)
@@ -57,6 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(arguments.object, output, kernel, outcome)))
     return 0 if outcome.image else 1
+
+
+def _is_same(path: str, output: str) -> bool:
+    try:
+        return os.path.samefile(path, output)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _lines(path: str, output: str, kernel: Kernel, outcome: Outcome) -> Iterable[str]:

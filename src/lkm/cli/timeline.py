@@ -347,18 +347,22 @@ def _render_comparison(rows: Sequence[Difference], top: int) -> list[str]:
     for kind in ("initcall", "probe"):
         group = [row for row in rows if row.kind == kind]
         before, after = (sum(getattr(row, name) or 0 for row in group) for name in ("before", "after"))
-        new = sum(1 for row in group if row.before is None)
-        gone = sum(1 for row in group if row.after is None)
+        new, gone = sum(row.new for row in group), sum(row.gone for row in group)
         took = f"{_milliseconds(before)} ms before, {_milliseconds(after)} ms after"
         lines.append(f"all {kind}s: {took}; {new} new, {gone} gone")
     return lines
 
 
 def _change(row: Difference) -> str:
-    if row.before is None:
-        return "new"
-    if row.after is None:
-        return "gone"
+    if row.new or row.gone:
+        word = "new" if row.new else "gone"
+        return word if (row.after if row.new else row.before) is not None else f"{word}, did not return"
+    if row.before is None or row.after is None:
+        return (
+            "returned in neither"
+            if row.before == row.after
+            else ("did not return, now does" if row.before is None else "does not return any more")
+        )
     if row.result_before != row.result_after:
         return f"returned {row.result_before}, now {row.result_after}"
     return ""

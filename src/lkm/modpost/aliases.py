@@ -22,8 +22,8 @@ _OLD = re.compile(r"__mod_(\w+?)__(\w+)_device_table")
 _NEW = re.compile(r"__mod_device_table__(?:kmod_\w+?__)?([a-z0-9_]+?)__(\w+)")
 
 
-def find_aliases(elf: Elf) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    """The aliases of all tables, each once, and what is wrong with tables."""
+def find_aliases(elf: Elf, version: tuple[int, int]) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+    """The aliases of all tables, each once, and what is wrong with tables. `version` is the kernel's: (6, 1)."""
     found: dict[str, None] = {}
     problems: list[Problem] = []
     for symbol in elf.symbols:
@@ -33,7 +33,7 @@ def find_aliases(elf: Elf) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
             if bus is None:
                 problems.append(_unknown(match[1], symbol))
             else:
-                aliases, wrong = _read_table(elf, symbol, match[1], bus)
+                aliases, wrong = _read_table(elf, symbol, match[1], bus, bus.entry_size(version))
                 found.update(dict.fromkeys(aliases))
                 problems += wrong
     return tuple(found), tuple(problems)
@@ -46,13 +46,12 @@ def _unknown(kind: str, symbol: Symbol) -> Problem:
     )  # fmt: skip
 
 
-def _read_table(elf: Elf, symbol: Symbol, kind: str, bus: Bus) -> tuple[list[str], list[Problem]]:
+def _read_table(elf: Elf, symbol: Symbol, kind: str, bus: Bus, size: int) -> tuple[list[str], list[Problem]]:
     table = bytes(elf.sections[symbol.shndx].data[symbol.value : symbol.value + symbol.size])
-    for size in bus.sizes:
-        if table and len(table) == symbol.size and len(table) % size == 0 and not any(table[-size:]):
-            entries = (table[at : at + size] for at in range(0, len(table) - size, size))
-            return [alias for entry in entries for alias in bus.aliases(entry)], []
     if not table:  # all zeros, and kept in no file
         return [], []
+    if len(table) == symbol.size and len(table) % size == 0 and not any(table[-size:]):
+        entries = (table[at : at + size] for at in range(0, len(table) - size, size))
+        return [alias for entry in entries for alias in bus.aliases(entry)], []
     words = f"its device table for {kind} ({symbol.name}) has {symbol.size} bytes and does not end in an empty entry"
-    return [], [error(Kind.DEVICE_TABLE, f"{words} of {bus.sizes[0]}", "end the table with { }", symbol.name)]
+    return [], [error(Kind.DEVICE_TABLE, f"{words} of {size}", "end the table with { }", symbol.name)]

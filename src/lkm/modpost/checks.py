@@ -44,13 +44,13 @@ def check_object(found: ObjectFile, kernel: Kernel, *, name: str, crcs: Mapping[
     """All that is wrong with an object that is to be the module `name`; `crcs` are known ones of its exports."""
     problems = [*_check_self(found, name), *found.problems, *_check_namespaces(found, kernel)]
     resolved: list[tuple[Import, KernelExport]] = []
-    own = {export.name for export in found.exports}
+    importer = _Importer.of(found, name)
     for wanted in found.imports:
         export = kernel.exports.find(wanted.name)
         if export is not None:
-            problems += _check_import(found, export, kernel, name)
+            problems += _check_import(importer, export, kernel)
             resolved.append((wanted, export))
-        elif not wanted.weak and wanted.name not in own:
+        elif not wanted.weak:
             problems.append(_missing(wanted.name, kernel))
     versions, about_crcs = _versions(resolved, kernel)
     exports, about_exports = _exports(found, kernel, crcs)
@@ -103,19 +103,31 @@ def _missing(name: str, kernel: Kernel) -> Problem:
     )  # fmt: skip
 
 
-def _check_import(found: ObjectFile, export: KernelExport, kernel: Kernel, name: str) -> Iterator[Problem]:
-    licences = found.modinfo.get_all("license")
-    bad = [licence for licence in licences if not is_gpl_compatible(licence)]
-    if export.gpl and bad:
+class _Importer(NamedTuple):
+    """What it says of itself: `bad` is its first licence that closes GPL-only symbols to it, None without one."""
+
+    name: str
+    bad: str | None
+    namespaces: frozenset[str]
+
+    @classmethod
+    def of(cls, found: ObjectFile, name: str) -> _Importer:
+        licences = found.modinfo.get_all("license")
+        bad = next((licence for licence in licences if not is_gpl_compatible(licence)), None)
+        return cls(name, bad, frozenset(found.modinfo.get_all("import_ns")))
+
+
+def _check_import(importer: _Importer, export: KernelExport, kernel: Kernel) -> Iterator[Problem]:
+    if export.gpl and importer.bad is not None:
         yield error(
-            Kind.GPL_ONLY, f"{export.name} is for GPL-compatible modules only, and its licence is {bad[0]!r}",
+            Kind.GPL_ONLY, f"{export.name} is for GPL-compatible modules only, and its licence is {importer.bad!r}",
             'its licence decides: MODULE_LICENSE("GPL") if that is so', export.name,
         )  # fmt: skip
     space = export.namespace
-    if not space or space in found.modinfo.get_all("import_ns"):
+    if not space or space in importer.namespaces:
         return
     if kernel.rules.module_namespace and space.startswith("module:"):
-        if is_named(space, name):
+        if is_named(space, importer.name):
             return
         words, remedy = f"{export.name} is for certain modules only ({space})", "do without it"
     else:

@@ -17,10 +17,20 @@ _ANY = 0xFFFFFFFF
 
 
 class Bus(NamedTuple):
-    """How a bus writes its tables: `sizes` of an entry, the newest first, and what makes aliases of one."""
+    """How a bus writes its tables: the size of an entry in bytes, and what makes aliases of one.
 
-    sizes: tuple[int, ...]
+    since     the release from which on it is so
+    old_size  of an entry before
+    """
+
+    size: int
     aliases: Callable[[bytes], Iterator[str]]
+    since: tuple[int, int] = (0, 0)
+    old_size: int = 0
+
+    def entry_size(self, version: tuple[int, int]) -> int:
+        """In tables for that kernel."""
+        return self.size if version >= self.since else self.old_size
 
 
 def _text(raw: bytes) -> str:
@@ -116,10 +126,11 @@ def _version(start: int, count: int, first: int, last: int, top: int) -> str:
 
 
 def _next(number: int, step: int, top: int) -> int:
-    """The next number, in BCD if that is what it is (incbcd)."""
+    """The next number, in BCD if that is what it is (incbcd, where no digit is greater than 9)."""
     if top > 9:
         return number + step
-    return int(str(int(f"{number:x}") + step), 16)
+    decimal = int("".join(str(min(int(digit, 16), 9)) for digit in f"{number:x}"))
+    return int(str(decimal + step), 16)
 
 
 def _of(entry: bytes) -> Iterator[str]:
@@ -164,21 +175,23 @@ def _named(prefix: str, size: int) -> Bus:
     """A bus whose devices have a name of their own, and a word of the driver's behind it."""
 
     def aliases(entry: bytes) -> Iterator[str]:
-        yield f"{prefix}:{_text(entry[: size - 8])}"
+        yield f"{prefix}:{_text(entry[: len(entry) - 8])}"
 
-    return Bus((size,), aliases)
+    return Bus(size, aliases)
 
 
 BUSES = {
-    "pci": Bus((40, 32), _pci),
-    "usb": Bus((32,), _usb),
-    "of": Bus((200,), _of),
-    "acpi": Bus((32,), _acpi),
-    "hid": Bus((24,), _hid),
-    "virtio": Bus((8,), _virtio),
+    # override_only came with 5.16
+    "pci": Bus(40, _pci, since=(5, 16), old_size=32),
+    "usb": Bus(32, _usb),
+    "of": Bus(200, _of),
+    "acpi": Bus(32, _acpi),
+    "hid": Bus(24, _hid),
+    "virtio": Bus(8, _virtio),
     "platform": _named("platform", 32),
     "i2c": _named("i2c", 32),
     "spi": _named("spi", 40),
-    "auxiliary": _named("auxiliary", 48),
+    # AUXILIARY_NAME_SIZE is 32 in 6.18 and 40 in 7.2; those between were not seen
+    "auxiliary": _named("auxiliary", 48)._replace(since=(7, 0), old_size=40),
 }
 """By the word in MODULE_DEVICE_TABLE."""

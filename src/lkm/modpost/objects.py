@@ -73,7 +73,8 @@ def read_object(data: bytes, *, name: str, machine: int) -> ObjectFile:
     info = elf.section(".modinfo")
     problems: list[Problem] = []
     marked = elf.section(".export_symbol")
-    exports = parse_exports(elf) if marked is None else tuple(_marked_exports(elf, marked, problems))
+    found = _tabled_exports(elf, problems) if marked is None else _marked_exports(elf, marked, problems)
+    exports = tuple(found)
     problems += _commons(elf)
     defined = {symbol.name for symbol in elf.symbols if symbol.shndx not in (SHN_UNDEF, SHN_COMMON)}
     return ObjectFile(
@@ -144,6 +145,32 @@ def _commons(elf: Elf) -> Iterator[Problem]:
             )  # fmt: skip
 
 
+def _tabled_exports(elf: Elf, problems: list[Problem]) -> Iterator[Export]:
+    """The exports of an object of before 6.4, which has their tables itself: those of symbols that it has."""
+    bound: dict[str, bool] = {}
+    for symbol in elf.symbols:
+        if symbol.shndx != SHN_UNDEF:
+            bound[symbol.name] = bound.get(symbol.name, False) or symbol.bind in (STB_GLOBAL, STB_WEAK)
+    for export in parse_exports(elf):
+        if export.name not in bound:
+            problems.append(_undefined(export.name))
+        elif not bound[export.name]:
+            problems.append(_local(export.name))
+        else:
+            yield export
+
+
+def _local(name: str) -> Problem:
+    return error(
+        Kind.EXPORT_LOCAL, f"{name} is exported and local", "take away `static`, or the export", name
+    )
+
+
+def _undefined(name: str) -> Problem:
+    words = f"{name} is exported without definition"
+    return error(Kind.EXPORT_UNDEFINED, words, "define it, or drop the export", name)
+
+
 def _marked_exports(elf: Elf, section: Section, problems: list[Problem]) -> Iterator[Export]:
     """What `.export_symbol` says: for each export a licence, a namespace, and a pointer to the symbol."""
     marks = sorted(
@@ -174,9 +201,7 @@ def _marked_exports(elf: Elf, section: Section, problems: list[Problem]) -> Iter
 def _strange(wanted: str, symbol: Symbol) -> Problem:
     """What the section names is not the symbol that the mark is of: a static function has no name there."""
     if symbol.bind not in (STB_GLOBAL, STB_WEAK):
-        return error(
-            Kind.EXPORT_LOCAL, f"{wanted} is exported and local", "take away `static`, or the export", wanted
-        )
+        return _local(wanted)
     return error(
         Kind.EXPORT_STRANGE, f".export_symbol names {symbol.name!r} where {wanted!r} is expected",
         "compile it with the kernel's own EXPORT_SYMBOL", wanted,
@@ -190,9 +215,7 @@ def _marked_export(
     if symbol.bind not in (STB_GLOBAL, STB_WEAK):
         return [_strange(name, symbol)], []
     if symbol.shndx == SHN_UNDEF:
-        return [error(
-            Kind.EXPORT_UNDEFINED, f"{name} is exported without definition", "define it, or drop the export", name
-        )], []  # fmt: skip
+        return [_undefined(name)], []
     if name in seen:
         return [error(Kind.EXPORT_TWICE, f"{name} is exported twice", "drop one of the exports", name)], []
     seen.add(name)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 from lkm.errors import LkmError, UsageError
@@ -20,6 +21,7 @@ from lkm.system.files import read_bytes
 __all__ = ["Outcome", "default_output", "make_module", "modpost"]
 
 _MAX_OBJECT = 1 << 30
+_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_+.-]*")
 
 
 class Outcome(NamedTuple):
@@ -44,7 +46,7 @@ def make_module(data: bytes, kernel: Kernel, *, name: str, where: str, crcs: dic
     """
     found = read_object(data, name=where, machine=kernel.sibling.machine)
     findings = check_object(found, kernel, name=name, crcs=crcs)
-    aliases, about_tables = find_aliases(found.elf)
+    aliases, about_tables = find_aliases(found.elf, kernel.version)
     problems = (*findings.problems, *about_tables)
     image = b""
     if not any(problem.fatal for problem in problems):
@@ -58,8 +60,11 @@ def modpost(path: str, kernel: Kernel, output: str) -> Outcome:
     The module is called as its file. UsageError for files that cannot be these two, LkmError as `make_module`.
     """
     stem, suffix = os.path.splitext(os.path.basename(output))
-    if suffix != ".ko" or not stem:
-        raise UsageError(f"{output}: a module's file is called NAME.ko", remedy="name it with -o NAME.ko")
+    if suffix != ".ko" or not _NAME.fullmatch(stem):
+        raise UsageError(
+            f"{output}: a module's file is called NAME.ko, of letters, digits, - and _",
+            remedy="name it with -o NAME.ko",
+        )
     data = read_bytes(path, limit=_MAX_OBJECT)
     if data is None:
         raise UsageError(f"{path} cannot be read", remedy="name an object file (.o)")
@@ -73,14 +78,14 @@ def _replace(path: str, data: bytes) -> None:
     scratch = f"{path}.{os.getpid()}.new"
     try:
         with open(scratch, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(scratch, path)
+            try:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(scratch, path)
+            except OSError:
+                os.unlink(scratch)
+                raise
     except OSError as error:
-        raise LkmError(
-            f"{path} cannot be written: {error.strerror}", remedy="name another file with -o"
-        ) from error
-    finally:
-        if os.path.lexists(scratch):
-            os.unlink(scratch)
+        remedy = f"remove {scratch}" if isinstance(error, FileExistsError) else "name another file with -o"
+        raise LkmError(f"{path} cannot be written: {error.strerror}", remedy=remedy) from error

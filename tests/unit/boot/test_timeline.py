@@ -157,8 +157,16 @@ def test_a_comparison_has_the_greatest_change_first() -> None:
         ("serial_other_init", 249900),
     ]
     assert (rows[1].after, rows[2].before) == (None, None)
+    assert [(row.new, row.gone) for row in rows[:3]] == [(False, False), (False, True), (True, False)]
     (esrt,) = [row for row in rows if row.function == "esrt_sysfs_init"]
     assert (esrt.result_before, esrt.result_after) == (-38, 0)
+
+
+def test_a_call_that_never_returned_is_neither_new_nor_gone() -> None:
+    cut = "".join(line for line in LOG.splitlines(keepends=True) if "initcall acpi_init" not in line)
+    for rows in (compare(timeline_of(), timeline_of(cut)), compare(timeline_of(cut), timeline_of())):
+        (row,) = [row for row in rows if row.function == "acpi_init"]
+        assert (row.new, row.gone, row.before is None or row.after is None) == (False, False, True)
 
 
 def test_the_picture_shows_the_longest_and_all_that_failed() -> None:

@@ -17,13 +17,13 @@ OLD, NEW = "__mod_{}__table_device_table", "__mod_device_table__kmod_de_mo__{}__
 
 
 def table_of(
-    bus: str, entries: bytes, *, name: str = OLD, empty: int = 0
+    bus: str, entries: bytes, *, name: str = OLD, empty: int = 0, version: tuple[int, int] = (7, 2)
 ) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
     """What is found in an object with one table, which ends in `empty` bytes of zero."""
     data = entries + bytes(empty)
     section = NewSection(".rodata", data, flags=SHF_ALLOC)
     symbol = NewSymbol(name.format(bus), ".rodata", 0, len(data), STB_LOCAL, STT_OBJECT)
-    return find_aliases(parse_elf(make_object(extra=[section], symbols=[symbol])))
+    return find_aliases(parse_elf(make_object(extra=[section], symbols=[symbol])), version)
 
 
 def usb(flags: int, low: int, high: int) -> bytes:
@@ -43,7 +43,21 @@ def test_pci(name: str) -> None:
 
 def test_pci_before_5_16_has_a_shorter_entry() -> None:
     entry = struct.pack("<6IQ", 0x8086, 0x10, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 7)
-    assert table_of("pci", entry, empty=32)[0] == ("pci:v00008086d00000010sv*sd*bc*sc*i*",)
+    told = ("pci:v00008086d00000010sv*sd*bc*sc*i*",)
+    for count in (1, 4):  # four and the empty one are as long as four of the newer kind
+        last = entry[:-8] + bytes(8)
+        assert table_of("pci", entry * (count - 1) + last, empty=32, version=(5, 15)) == (told, ())
+
+
+def test_auxiliary_before_7_has_a_shorter_entry() -> None:
+    entries = b"".join(name.ljust(40, b"\0") for name in (b"a.a", b"b.b", b"c.c", b"d.d", b"e.e"))
+    told = tuple(f"auxiliary:{letter}.{letter}" for letter in "abcde")
+    assert table_of("auxiliary", entries, empty=40, version=(6, 12)) == (told, ())
+
+
+def test_a_usb_version_with_digits_above_9_in_bcd_has_an_end() -> None:
+    """incbcd takes each for a 9."""
+    assert table_of("usb", usb(0xF, 0x0100, 0xA000), empty=32)[1] == ()
 
 
 @pytest.mark.parametrize(("low", "high", "versions"), [

@@ -105,6 +105,15 @@ def test_exports_are_of_global_symbols_that_are_defined(symbol: NewSymbol, kind:
     assert found[kind].fatal
 
 
+@pytest.mark.parametrize(("symbol", "kind"), [
+    (NewSymbol("zeta", ".text", bind=STB_LOCAL), Kind.EXPORT_LOCAL), (NewSymbol("zeta"), Kind.EXPORT_UNDEFINED),
+])  # fmt: skip
+def test_so_are_those_of_objects_of_before_6_4(symbol: NewSymbol, kind: Kind) -> None:
+    sections, symbols = old_exports()
+    others = [each for each in symbols if each.name != "zeta"]
+    assert problems_of(make_object(extra=sections, symbols=[*others, symbol]))[kind].symbol == "zeta"
+
+
 def test_exports_come_once_and_with_a_licence_that_is_known() -> None:
     marks = (("mine", "", ""), ("mine", "GPL", ""))
     assert problems_of(make_object(marks=marks, symbols=[NewSymbol("mine", ".text")]))[

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,11 @@ def test_another_module_or_its_symvers_has_symbols(tree: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize(("words", "said"), [
     (["missing.o"], "missing.o cannot be read"),
-    (["x.o", "-o", "x.o"], "would replace the object itself"),
+    (["x.o", "-o", "x.o"], "would replace"),
+    (["x.o", "-o", "./x.o"], "would replace x.o"),
+    (["x.o", "--with", "other.ko", "-o", "./other.ko"], "would replace other.ko"),
+    (["x.o", "-o", "a,b.ko"], "of letters, digits"),
+    (["x.o", "-o", "ä.ko"], "of letters, digits"),
     (["x.o", "-o", "x"], "a module's file is called NAME.ko"),
     (["x.o", "--kernel", "9.9"], "no kernel 9.9 below"),
     (["x.o", "--with", "x.txt"], "neither a module nor a Module.symvers"),
@@ -116,6 +121,7 @@ def test_wrong_usage_is_2(
     monkeypatch.chdir(tree)
     (tree / "x.o").write_bytes(make_object())
     (tree / "x.txt").write_text("no such thing\n")
+    (tree / "other.ko").write_bytes(make_module("other"))
     code, _, err = lkm(capsys, *words, "--tree", tree)
     assert (code, said in err) == (2, True), err
 
@@ -125,6 +131,14 @@ def test_what_cannot_be_written_is_told(tree: Path, capsys: pytest.CaptureFixtur
     code, _, err = lkm(capsys, tree / "x.o", "--tree", tree, "-o", tree / "nowhere/x.ko")
     assert code == 1
     assert "cannot be written: No such file or directory" in err
+
+
+def test_somebody_elses_file_in_the_way_stays(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tree / "x.o").write_bytes(make_object())
+    other = tree / f"x.ko.{os.getpid()}.new"
+    other.write_text("not ours")
+    code, _, err = lkm(capsys, tree / "x.o", "--tree", tree)
+    assert (code, f"remove {other}" in err, other.read_text()) == (1, True, "not ours")
 
 
 def test_a_kernel_without_modules_or_exports_is_told(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
