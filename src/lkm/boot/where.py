@@ -40,9 +40,9 @@ class Presence(NamedTuple):
     files, or `initcalls`; nobody where modules.dep has it and modules.builtin has not: then `initcalls`, and what
     /sys has, are of other built-in code whose KBUILD_MODNAME is the same, as of arch/x86/kernel/kvm.c and the
     module kvm. `state`, `refcnt` and `kernel_blacklist` are those of the running kernel. `blacklisted` holds for
-    its aliases only, `forbidden` for every way of modprobe's, `kernel_blacklist` (`module_blacklist=` on the
-    command line) for every load; `initcall_blacklist` are those of its initcalls that were not called, because
-    `initcall_blacklist=` names them.
+    its aliases only, `forbidden` (itself, or what it needs) for every way of modprobe's, `kernel_blacklist`
+    (`module_blacklist=` on the command line) for every load; `initcall_blacklist` are those of its initcalls that
+    were not called, because `initcall_blacklist=` names them.
     """
 
     module: ModuleName
@@ -187,10 +187,18 @@ def _on_disk(root: Root, tree: Tree, module: ModuleName, alias: str, source: str
         missing=bool(path) and not here,
         aliases=read_aliases(root, module),
         blacklisted=_line(tree.blacklisted(module)),
-        forbidden=_line(tree.forbidden(module)),
+        forbidden=_line(_forbidden(tree, module)),
         install=_line(install),
         other_releases=() if path else _other_releases(root, module),
     )
+
+
+def _forbidden(tree: Tree, module: ModuleName) -> Optional[Directive]:
+    """What forbids it, or one of the modules that a load of it needs."""
+    if not tree.config.forbid:
+        return None
+    names = (module, *tree.dependencies(module))
+    return next((found for name in names for found in [tree.forbidden(name)] if found), None)
 
 
 def read_aliases(root: Root, module: ModuleName) -> tuple[str, ...]:

@@ -130,6 +130,9 @@ def _certificates(path: str) -> tuple[bytes, ...]:
 
 def _all_of(tree: Tree, root: Root) -> list[Subject]:
     subjects = [Subject(name, path) for name, path in sorted(tree.paths().items())]
+    if not os.path.isdir(root.modules_dir):
+        remedy = "name another kernel (--kernel), or where its tree is (--tree)"
+        raise LkmError(f"there is no {root.modules_dir}", remedy=remedy)
     if not subjects:
         raise LkmError(
             f"{root.modules_dir} has no modules.dep",

@@ -118,7 +118,9 @@ def _grounds(name: str, presence: Presence) -> list[str]:
             " (not loaded for an alias; by name it is)"
         )
     if presence.forbidden:
-        lines.append(f"forbidden: {presence.forbidden.place}: {presence.forbidden.text}")
+        lines.append(
+            f"forbidden, itself or what it needs: {presence.forbidden.place}: {presence.forbidden.text}"
+        )
     if presence.kernel_blacklist:
         lines.append(
             "forbidden: /proc/cmdline: module_blacklist= names it, and the kernel refuses it (EPERM)"

@@ -44,6 +44,7 @@ def root(tmp_path: Path) -> Root:
     for name in ("loop", "xfs", "nouveau", "evil_one"):
         put(tmp_path, f"{tree}/kernel/{name}.ko", "")
     dep = "".join(f"kernel/{name}.ko:\n" for name in ("loop", "xfs", "nouveau", "evil_one", "gone"))
+    dep += "kernel/user.ko: kernel/loop.ko kernel/evil_one.ko\n"
     put(tmp_path, f"{tree}/modules.dep", dep)
     put(tmp_path, f"{tree}/modules.alias", "# Aliases\nalias fs-xfs xfs\nalias block-major-7-* loop\n")
     index = {b"fs_xfs": b"xfs", b"block_major_7_*": b"loop"}
@@ -103,6 +104,7 @@ def test_what_forbids_it_is_a_line(root: Root) -> None:
     place = root.join("/etc/modprobe.d/local.conf")
     assert presence_of(root, "nouveau").blacklisted == Line(f"{place} line 2", "blacklist nouveau")
     assert presence_of(root, "evil-one").forbidden == Line(f"{place} line 5", "forbid evil_*")
+    assert presence_of(root, "user").forbidden == Line(f"{place} line 5", "forbid evil_*")
     assert presence_of(root, "trap").install == Line(f"{place} line 4", "install trap /bin/false")
     assert presence_of(root, "loop").blacklisted is None
 
