@@ -111,4 +111,6 @@ def parse_level(text: str) -> tuple[Level, Optional[bool]]:
         raise ValueError(f"{text!r} is no level: {found[0].value} has no synchronous initcalls")
     if found:
         return found[0], found[1] or None
-    raise ValueError(f"{text!r} is no level: {', '.join(level.value for level in Level)}, or 0 to 7, fs_sync or 5s")
+    raise ValueError(
+        f"{text!r} is no level: {', '.join(level.value for level in Level)}, or 0 to 7, fs_sync or 5s"
+    )

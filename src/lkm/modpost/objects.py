@@ -33,6 +33,8 @@ __all__ = ["Import", "ObjectError", "ObjectFile", "read_object"]
 
 _MARK = "__export_symbol_"
 _IGNORED = frozenset({"__this_module", "_GLOBAL_OFFSET_TABLE_"})
+_SHF_COMPRESSED = 0x800
+_SHN_LIVEPATCH = 0xFF20  # include/uapi/linux/elf.h
 _MAX_TEXT = 512
 """Bytes of a namespace that are read: a longer one is damage."""
 
@@ -114,10 +116,30 @@ def _check_kind(elf: Elf, machine: int) -> None:
         raise ObjectError(
             f"{elf.name}: it has no symbol table", remedy="take the object as it was before strip"
         )
+    _check_form(elf)
     count = len(elf.sections)
     for symbol in elf.symbols:
         if count <= symbol.shndx < 0xFF00 or symbol.shndx > 0xFFFF:
             raise ObjectError(f"{elf.name}: symbol {symbol.name!r} is in section {symbol.shndx} of {count}")
+
+
+def _check_form(elf: Elf) -> None:
+    """What cannot be linked here: a compiler's own form, compressed sections, a live patch."""
+    if any(symbol.name == "__gnu_lto_slim" for symbol in elf.symbols):
+        raise ObjectError(
+            f"{elf.name}: it has the compiler's own form of code (slim LTO), and no machine code",
+            remedy="compile without -flto, or finish it: gcc -flto -r -flinker-output=nolto-rel",
+        )
+    if any(section.flags & _SHF_COMPRESSED for section in elf.sections):
+        raise ObjectError(
+            f"{elf.name}: it has compressed sections, which are not joined",
+            remedy="compile without -gz, or unpack them: objcopy --decompress-debug-sections",
+        )
+    patched = next((symbol.name for symbol in elf.symbols if symbol.shndx == _SHN_LIVEPATCH), "")
+    if patched:
+        raise ObjectError(
+            f"{elf.name}: {patched!r} is a live patch's symbol", remedy="make live patches with kbuild"
+        )
 
 
 def _imports(elf: Elf) -> Iterator[Import]:

@@ -173,6 +173,12 @@ def test_what_is_no_object_for_this_kernel_is_refused() -> None:
     refuse(make_object(symbols=[NewSymbol("__this_module", ".text")]), "it defines __this_module itself")
 
 
+def test_forms_that_are_not_linked_here_are_refused_with_a_way_on() -> None:
+    refuse(make_object(symbols=[NewSymbol("__gnu_lto_slim", ".text")]), "slim LTO")
+    packed = NewSection(".debug_info", bytes(64), flags=0x800)
+    refuse(make_object(extra=[packed]), "compressed sections")
+
+
 def test_init_and_exit_are_global() -> None:
     symbol = NewSymbol("init_module", ".text", bind=STB_LOCAL)
     refuse(make_object(init=False, symbols=[symbol]), "init_module is local")
