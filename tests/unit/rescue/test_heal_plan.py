@@ -205,11 +205,7 @@ def test_where_it_is_not_sound_it_is_refused_with_a_way_on(table: dict[str, Any]
 
 def test_a_load_that_cannot_be_told_is_waited_for() -> None:
     loads = Loads()
-    stack = loads.thread(50)
-    loads.node(50, cookie_of(7), at=0x2000)
-    loads.end(50)
-    loads.thread(51, stack=stack)
-    loads.node(51, cookie_of(7), at=0x3000)
+    loads.on_one_stack(50, 51, cookie_of(7))
     dead_load(loads, 52, 7)
     step = planned(loads)
     assert step.verdict is Verdict.REFUSE

@@ -74,11 +74,7 @@ def test_a_dead_entry_whose_place_a_live_one_has_taken_since() -> None:
 
 def test_a_task_that_is_just_on_its_way_is_looked_at_again() -> None:
     loads = Loads()
-    stack = loads.thread(50)
-    loads.node(50, cookie_of(7), at=0x2000)
-    loads.end(50)
-    loads.thread(51, stack=stack)
-    loads.node(51, cookie_of(7), at=0x3000)
+    loads.on_one_stack(50, 51, cookie_of(7))
     dead_load(loads, 52, 7)
     looks: list[Snapshot] = []
 

@@ -80,6 +80,14 @@ class Loads:
         self._ring()
         return stack
 
+    def on_one_stack(self, dead: int, alive: int, cookie: int) -> None:
+        """A load whose task has the stack of one that died in a load of the same file: whose entry is whose?"""
+        stack = self.thread(dead)
+        self.node(dead, cookie, at=0x2000)
+        self.end(dead)
+        self.thread(alive, stack=stack)
+        self.node(alive, cookie, at=0x3000)
+
     def end(self, tid: int) -> None:
         """The thread is gone; what stands on its stack stays."""
         self.tasks = [task for task in self.tasks if self.kernel.memory().i32(task + 8) != tid]

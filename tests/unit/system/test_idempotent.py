@@ -120,11 +120,7 @@ def test_a_waiter_before_the_dead_and_a_loader_behind_it() -> None:
 
 def test_two_entries_on_one_stack_are_not_told_apart() -> None:
     loads = Loads()
-    stack = loads.thread(50)
-    loads.node(50, cookie_of(7), at=0x2000)
-    loads.end(50)
-    loads.thread(51, stack=stack)
-    loads.node(51, cookie_of(7), at=0x3000)
+    loads.on_one_stack(50, 51, cookie_of(7))
     assert {node.role for node in read(loads).nodes} == {LoadRole.UNCLEAR}
 
 
