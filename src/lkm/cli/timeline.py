@@ -354,15 +354,16 @@ def _render_comparison(rows: Sequence[Difference], top: int) -> list[str]:
 
 
 def _change(row: Difference) -> str:
-    if row.new or row.gone:
-        word = "new" if row.new else "gone"
-        return word if (row.after if row.new else row.before) is not None else f"{word}, did not return"
-    if row.before is None or row.after is None:
-        return (
-            "returned in neither"
-            if row.before == row.after
-            else ("did not return, now does" if row.before is None else "does not return any more")
-        )
+    if row.new:
+        return "new" if row.after is not None else "new, did not return"
+    if row.gone:
+        return "gone" if row.before is not None else "gone, did not return"
+    if row.before is None and row.after is None:
+        return "returned in neither"
+    if row.before is None:
+        return "did not return, now does"
+    if row.after is None:
+        return "does not return any more"
     if row.result_before != row.result_after:
         return f"returned {row.result_before}, now {row.result_after}"
     return ""
