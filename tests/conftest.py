@@ -32,3 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("any-machine")
     if config.getoption("--table") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(TableWriter(config.getoption("--table")))
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: what is in them (a gzip file's time) may differ between two collections, and
+    workers that collect other names run nothing."""
+    return argname if isinstance(val, bytes) else None
