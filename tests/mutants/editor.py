@@ -12,7 +12,9 @@ from lkm.formats.signature import split_signature
 from lkm.names import NAME_OFFSET, NAME_SIZE
 
 HEADER_FIELDS = {
-    "type": (16, "H"), "machine": (18, "H"), "version": (20, "I"), "shoff": (40, "Q"), "shentsize": (58, "H"),
+    "class": (4, "B"), "data": (5, "B"), "ident_version": (6, "B"), "abi": (7, "B"), "type": (16, "H"),
+    "machine": (18, "H"), "version": (20, "I"), "entry": (24, "Q"), "phoff": (32, "Q"), "shoff": (40, "Q"),
+    "flags": (48, "I"), "ehsize": (52, "H"), "phentsize": (54, "H"), "phnum": (56, "H"), "shentsize": (58, "H"),
     "shnum": (60, "H"), "shstrndx": (62, "H"),
 }  # fmt: skip
 SECTION_FIELDS = ("name", "type", "flags", "addr", "offset", "size", "link", "info", "align", "entsize")

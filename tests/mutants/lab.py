@@ -46,6 +46,7 @@ NOISE = re.compile(
     r"loading out-of-tree|module verification failed|module license|Disabling lock debugging|kernel tainted\.$"
     r"|not compiled with retpoline|inheriting taint|^BPF:|failed to validate module|BTF mismatch detected"
     r"|no extended symbol version|^lkm mark$|ignoring obsolete section|parameters '.*' after|hrtimer: interrupt took"
+    r"|tainting kernel with TAINT_LIVEPATCH|from the staging directory|loading test module"
 )
 """What the kernel says once, of modules that it takes, or whatever comes of the load."""
 

@@ -8,7 +8,7 @@ where the kernel refuses them before anything is written.
 
 from __future__ import annotations
 
-from tests.mutants import contents, tables
+from tests.mutants import contents, fields, tables
 from tests.mutants.registry import FORBIDDEN, MUTATIONS, TABLES, Scene
 
-__all__ = ["FORBIDDEN", "MUTATIONS", "TABLES", "Scene", "contents", "tables"]
+__all__ = ["FORBIDDEN", "MUTATIONS", "TABLES", "Scene", "contents", "fields", "tables"]

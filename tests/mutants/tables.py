@@ -42,6 +42,12 @@ def _short(editor: Editor, rng: random.Random, scene: Scene) -> bool:
     return True
 
 
+@mutation("empty", tables=True)
+def _empty(editor: Editor, rng: random.Random, scene: Scene) -> bool:
+    editor.data.clear()
+    return True
+
+
 @mutation("truncated", tables=True)
 def _truncated(editor: Editor, rng: random.Random, scene: Scene) -> bool:
     del editor.data[rng.randrange(64, len(editor.data)) :]

@@ -14,10 +14,10 @@ from lkm.cli.arguments import quoted_parameter
 from lkm.cli.chosen_kernel import choose_kernel
 from lkm.cli.prediction import prediction_as_object, prediction_lines
 from lkm.errors import LkmError, UsageError
-from lkm.formats.compression import decompress
 from lkm.formats.pkcs7 import parse_certificates
 from lkm.names import module_name_from_path
 from lkm.preflight.certificates import can_verify
+from lkm.preflight.files import read_module_file
 from lkm.preflight.kernel import Providers, Request, Target, Verdict
 from lkm.preflight.many import check_files
 from lkm.preflight.needs import Need, find_needs
@@ -142,8 +142,8 @@ def _all_of(tree: Tree, root: Root) -> list[Subject]:
 
 
 def _subject(tree: Tree, word: str) -> Subject:
-    if os.path.isfile(word):
-        return Subject(module_name_from_path(word), word)
+    if os.path.isfile(word) or ("/" in word and os.path.exists(word)):
+        return Subject(module_name_from_path(word.rstrip("/")), word)
     if "/" in word or not tree.is_name(word):
         raise UsageError(f"{word} cannot be read", remedy="name a module file (.ko) or a module")
     for match in tree.lookup(word):
@@ -161,7 +161,10 @@ def _subject(tree: Tree, word: str) -> Subject:
 def _needs(subject: Subject, target: Target, tree: Tree) -> tuple[Need, ...]:
     if subject.built_in:
         return ()
-    return find_needs(decompress(read_bytes(subject.path) or b"", name=subject.path), target, tree)
+    try:
+        return find_needs(read_module_file(subject.path).data, target, tree)
+    except LkmError:
+        return ()  # the prediction says what is wrong with the file
 
 
 def _symbols_of(need: Need) -> str:

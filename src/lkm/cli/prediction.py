@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from lkm.errors import LkmError
-from lkm.formats.compression import decompress
-from lkm.preflight.check import check_module
 from lkm.preflight.kernel import Providers, Request
+from lkm.preflight.many import check_file
 from lkm.preflight.read import read_target
 from lkm.preflight.values import Certainty, Prediction, Problem, errno_name
 from lkm.root import Root
-from lkm.system.files import read_bytes
 
 __all__ = ["compared_lines", "predict_load", "prediction_as_object", "prediction_lines"]
 
@@ -22,12 +20,8 @@ _SHOWN = 4
 
 def predict_load(root: Root, path: str, params: str) -> Prediction | None:
     """What insmod of this file into the running kernel would come to; None if the file or kernel cannot be read."""
-    data = read_bytes(path, limit=1 << 29)
-    if data is None:
-        return None
     try:
-        target = read_target(root, live=True, providers=Providers.LOADED)
-        return check_module(decompress(data, name=path), target, Request(params))
+        return check_file(path, read_target(root, live=True, providers=Providers.LOADED), Request(params))
     except LkmError:
         return None
 

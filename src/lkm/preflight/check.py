@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Optional
 
+from lkm.preflight.btf_checks import check_btf
 from lkm.preflight.early_checks import check_layout, check_name, check_section_flags, check_vermagic
 from lkm.preflight.elf_checks import check_elf
 from lkm.preflight.kernel import Request, Target
 from lkm.preflight.late_checks import (
     check_architecture_sections,
-    check_btf,
     check_sysfs_name,
     check_trampolines,
 )
 from lkm.preflight.load import Load
+from lkm.preflight.memory import check_memory
 from lkm.preflight.parameters import check_parameters
-from lkm.preflight.policy_checks import check_blacklist, check_privilege, check_signature
+from lkm.preflight.policy_checks import check_blacklist, check_content, check_privilege, check_signature
 from lkm.preflight.relocations import check_relocations
 from lkm.preflight.struct_checks import check_hooks
 from lkm.preflight.symbol_checks import (
@@ -35,13 +36,13 @@ __all__ = ["check_module"]
 
 Check = Callable[[Load], StageResult]
 
-_TABLES: tuple[Check, ...] = (check_privilege, check_signature, check_elf)
+_TABLES: tuple[Check, ...] = (check_privilege, check_content, check_signature, check_elf)
 """Until the file's tables are known to be sound, nothing behind them can be looked at."""
 
 _EARLY: tuple[Check, ...] = (check_blacklist, check_layout, check_vermagic)
-_NAME_FIRST: tuple[Check, ...] = (check_name, check_architecture_sections, check_section_flags)
+_NAME_FIRST: tuple[Check, ...] = (check_name, check_architecture_sections, check_section_flags, check_memory)
 """6.4 looks for the name before it takes memory (early_mod_check)."""
-_NAME_LAST: tuple[Check, ...] = (check_architecture_sections, check_section_flags, check_name)
+_NAME_LAST: tuple[Check, ...] = (check_architecture_sections, check_section_flags, check_memory, check_name)
 _LATE: tuple[Check, ...] = (
     check_hooks,
     check_export_tables,
@@ -65,6 +66,8 @@ def check_module(data: bytes, target: Target, request: Optional[Request] = None)
         stages.append(check(load))
         doubts.append(len(load.unknown))
         if check is check_elf and _is_structural(stages[-1]):
+            break
+        if check is check_content and stages[-1].fatal:
             break
         if check is check_signature and stages[-1].fatal and _has_no_payload(stages[-1]):
             break

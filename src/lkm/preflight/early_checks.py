@@ -37,6 +37,10 @@ def check_layout(load: Load) -> StageResult:
     lines = tuple(line.format(name=load.info_name, symbol="module_layout") for line in found.lines)
     if found.match is Match.FORCED:
         return StageResult((_forced(found.words, lines, Cause.MODULE_LAYOUT),))
+    if found.match is Match.MISSING:
+        words = f"module_layout: {found.words}"
+        note = Problem(Cause.MODULE_LAYOUT, None, words, _REBUILD, "check_version", lines, Certainty.LIKELY)
+        return StageResult((note,))
     return StageResult(
         (
             Problem(

@@ -30,6 +30,8 @@ __all__ = [
     "stripped",
 ]
 
+_MIN_KMOD = 6
+"""Bytes by which kmod tells how a file is compressed."""
 _DAMAGED = "the file is damaged or was made by no linker: copy or build it again"
 
 
@@ -50,11 +52,13 @@ def check_header(load: Load, source: str) -> Iterator[Problem]:
     """Length, magic, type and architecture."""
     image = load.image
     header = image.header
+    short = len(load.file) < _MIN_KMOD
     if len(image.data) < HEADER_SIZE:
         yield fault(
             load,
             f"Invalid ELF header len {len(image.data)}",
-            f"the file has {len(image.data)} bytes, less than an ELF header",
+            f"the file has {len(image.data)} bytes, less than an ELF header"
+            + (f" (of less than {_MIN_KMOD} insmod itself says Invalid parameters)" if short else ""),
             source,
         )
     elif header.ident[:4] != b"\x7fELF":

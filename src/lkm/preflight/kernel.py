@@ -106,6 +106,7 @@ class Target(NamedTuple):
     sysfs_names    names in /sys/module that no loaded module has: built-in ones
     signers        (issuer, serial number) of the certificates that signed its own modules, as DER
     verify         verifies a module's bytes and its message by the certificates that there are; None: there are none
+    strict_versions  whether a symbol that `__versions` lacks is refused: Debian's patch; None: taken for so
     policy         see `Machine`
     providers      see `Providers`
     """
@@ -121,6 +122,7 @@ class Target(NamedTuple):
     sysfs_names: frozenset[str] = frozenset()
     signers: frozenset[bytes] = frozenset()
     verify: Optional[Callable[[bytes, bytes], Verdict]] = None
+    strict_versions: Optional[bool] = None
     policy: Machine = Machine()
     providers: Providers = Providers.LOADED
 
@@ -131,8 +133,9 @@ class Target(NamedTuple):
 
 class Request(NamedTuple):
     """How it would be loaded: parameters as one string, and what --force-vermagic and --force-modversions set
-    (MODULE_INIT_IGNORE_VERMAGIC, MODULE_INIT_IGNORE_MODVERSIONS)."""
+    (MODULE_INIT_IGNORE_VERMAGIC, MODULE_INIT_IGNORE_MODVERSIONS). `unpacked`: by init_module, of memory."""
 
     parameters: str = ""
     ignore_vermagic: bool = False
     ignore_modversions: bool = False
+    unpacked: bool = False

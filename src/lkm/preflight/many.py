@@ -8,16 +8,13 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from lkm.errors import LkmError
-from lkm.formats.compression import decompress
 from lkm.preflight.check import check_module
+from lkm.preflight.files import FileFault, read_module_file
 from lkm.preflight.kernel import Request, Target
 from lkm.preflight.values import Prediction
-from lkm.system.files import read_bytes
 
 __all__ = ["check_file", "check_files"]
 
-_MAX_FILE = 1 << 29
 _MIN_SHARE = 64
 """Files for which it pays to start a process."""
 
@@ -34,11 +31,13 @@ _JOBS: list[_Job] = []
 
 
 def check_file(path: str, target: Target, request: Request) -> Prediction:
-    """The prediction for one module file, compressed or not. LkmError for one that cannot be read."""
-    data = read_bytes(path, limit=_MAX_FILE)
-    if data is None:
-        raise LkmError(f"{path} cannot be read")
-    return check_module(decompress(data, name=path), target, request)
+    """The prediction for one module file, compressed or not. LkmError for one that is too large to be looked at."""
+    try:
+        given = read_module_file(path)
+    except FileFault as fault:
+        problem = fault.problem
+        return Prediction("", target.release, (problem,), problem.errno)
+    return check_module(given.data, target, request._replace(unpacked=given.unpacked))
 
 
 def check_files(

@@ -49,8 +49,9 @@ def read_parameters(image: RawModule) -> tuple[Parameter, ...]:
         return ()
     reader = _Reader(image)
     places = reader.relocations(section)
+    end = image.sections[section].size // _ENTRY * _ENTRY
     found = []
-    for entry in sorted({offset // _ENTRY * _ENTRY for offset in places}):
+    for entry in sorted({offset // _ENTRY * _ENTRY for offset in places if offset < end}):
         name, ops, arg = (places.get(entry + field) for field in (_NAME, _OPS, _ARG))
         if name is not None and ops is not None:
             found.append(reader.parameter(name, ops, arg))

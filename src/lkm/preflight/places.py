@@ -100,4 +100,5 @@ class Places:
     def _of_cpu(self) -> Span:
         """A variable that may be per CPU: on x86 they began at 0 up to 6.14, elsewhere they are like others."""
         low, high = self.modules
-        return (low, NEAR) if self._load.target.machine == Machine.X86_64 else (low, high)
+        from_zero = self._load.target.machine == Machine.X86_64 and not self._load.rules.per_cpu
+        return (low, NEAR) if from_zero else (low, high)

@@ -12,15 +12,17 @@ import errno
 from collections.abc import Iterator
 
 from lkm.formats.pkcs7 import signer_of
+from lkm.formats.raw_module import HEADER_SIZE
 from lkm.formats.signature import MARKER, PKEY_ID_PKCS7
 from lkm.formats.signer import TRAILER
 from lkm.preflight.kernel import Verdict
 from lkm.preflight.load import Load
 from lkm.preflight.values import Cause, Certainty, Problem, StageResult
 
-__all__ = ["check_blacklist", "check_privilege", "check_signature"]
+__all__ = ["check_blacklist", "check_content", "check_privilege", "check_signature"]
 
 _AGAIN = "sign or copy the file again"
+_ANEW = "copy or build it again"
 
 
 def check_privilege(load: Load) -> StageResult:
@@ -48,6 +50,20 @@ def check_privilege(load: Load) -> StageResult:
             )
         )
     return StageResult(tuple(found))
+
+
+def check_content(load: Load) -> StageResult:
+    """What there is of it: an empty file ends in kernel_read_file, a short one that a tool has unpacked in
+    copy_module_from_user (kernel/module.c, kernel/module/main.c); one that is read by the kernel goes on."""
+    size = len(load.file)
+    if load.request.unpacked and size < HEADER_SIZE:
+        words = f"what it unpacks to has {size} bytes, less than an ELF header: nothing is said of that"
+        return StageResult((Problem(Cause.FILE, errno.ENOEXEC, words, _ANEW, "copy_module_from_user"),))
+    if not size:
+        return StageResult(
+            (Problem(Cause.FILE, errno.EINVAL, "the file is empty", _ANEW, "kernel_read_file"),)
+        )
+    return StageResult(())
 
 
 def check_blacklist(load: Load) -> StageResult:

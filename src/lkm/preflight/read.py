@@ -20,6 +20,7 @@ from lkm.preflight.sources import (
     read_image_table,
     read_memory_table,
     read_symvers_table,
+    refuses_missing_versions,
 )
 from lkm.root import Root
 from lkm.system.config import read_config
@@ -65,6 +66,7 @@ def read_target(
     exports = TreeExports(table, Tree(root), modversions=modversions) if table else None
     trusted = (*(table.certificates if table else ()), *certificates)
     names = {module.name for module in loaded}
+    banner = read_banner(root) if live else table.banner if table else ""
     return Target(
         release=root.release,
         machine=sibling.machine if sibling else _MACHINES.get(os.uname().machine, 0),
@@ -77,6 +79,7 @@ def read_target(
         sysfs_names=frozenset(list_directory(root.join("/sys/module"))) - names if live else frozenset(),
         signers=_signers(sibling),
         verify=verifier(trusted) if trusted else None,
+        strict_versions=refuses_missing_versions(banner),
         policy=_machine(root) if live else Machine(),
         providers=providers,
     )

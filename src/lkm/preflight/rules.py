@@ -47,6 +47,8 @@ class Rules(NamedTuple):
     named_lines       lines of arm64's module.c begin with "Modules: " (pr_fmt, 6.5)
     init_trampoline   arm64 wants .init.text.ftrace_trampoline (module_init_ftrace_plt, 6.17 and 6.12's stable series)
     per_cpu           relocations are made in the section of per-CPU data as well (apply_relocations; not 6.12, 7.3)
+    execmem           memory for modules comes from execmem_alloc, which says so when there is none (6.10)
+    btf_layout        the header of BTF has a third part (btf_check_sec_info, 7.1)
     sites             a relocation onto bytes that are not zero is refused with section and index (later than 6.18)
     """
 
@@ -65,6 +67,8 @@ class Rules(NamedTuple):
     init_trampoline: bool
     per_cpu: bool
     sites: bool
+    btf_layout: bool
+    execmem: bool
     booleans: str
 
 
@@ -102,5 +106,7 @@ def rules_for(release: str) -> Rules:
         init_trampoline=version >= (6, 17) or version == (6, 12),
         per_cpu=version >= (6, 15),
         sites=version >= (6, 19),
+        execmem=version >= (6, 10),
+        btf_layout=version >= (7, 1),
         booleans="yn10" + ("tf" if version >= (6, 0) else "") + ("ed" if version >= (6, 13) else ""),
     )

@@ -30,26 +30,36 @@ if TYPE_CHECKING:
     from lkm.formats.kallsyms import Kallsyms
     from lkm.system.kcore import Kcore
 
-__all__ = ["KernelTable", "TreeExports", "read_image_table", "read_memory_table", "read_symvers_table"]
+__all__ = [
+    "KernelTable",
+    "TreeExports",
+    "read_image_table",
+    "read_memory_table",
+    "read_symvers_table",
+    "refuses_missing_versions",
+]
 
 _MAX_IMAGE = 1 << 28
 _CACHE_FORMAT = 2
 _MANY = 256
 """Questions to an index after which reading all of it is cheaper."""
+_STRICT_BUILDERS = ("debian-kernel@lists.debian.org", "@kali.org")
 _BANNER = re.compile(rb"Linux version [^\0\n]{10,400}")
 
 
 class KernelTable:
     """What a kernel itself exports, by name. `source` says where that is from; `certificates` are those that it
-    trusts from birth, where the source has them."""
+    trusts from birth, and `banner` who built it, where the source has them."""
 
     def __init__(
         self,
         rows: Mapping[str, tuple[bool, Optional[int], str]],
         source: str,
         certificates: tuple[bytes, ...] = (),
+        banner: str = "",
     ) -> None:
         self._rows = rows
+        self.banner = banner
         self.source = source
         self.certificates = certificates
 
@@ -105,7 +115,7 @@ def read_image_table(root: Root, *, banner: str = "") -> Optional[KernelTable]:
         rows = {name: (bool(gpl), crc, space) for name, gpl, crc, space in found["exports"]}
         if rows:
             certificates = tuple(map(bytes.fromhex, found["certificates"]))
-            return KernelTable(rows, path, certificates)
+            return KernelTable(rows, path, certificates, found["banner"])
     return None
 
 
@@ -253,6 +263,12 @@ def read_module_exports(path: str, *, modversions: bool = True) -> dict[str, Ker
         )
         for export in exports
     }
+
+
+def refuses_missing_versions(banner: str) -> Optional[bool]:
+    """Whether a kernel with that banner ("Linux version …") was built by who patches check_version so; None: no
+    banner. Debian's patch is debian/module-disable-matching-missing-crc.patch in its source package."""
+    return any(builder in banner for builder in _STRICT_BUILDERS) if banner else None
 
 
 def read_banner(root: Root) -> str:

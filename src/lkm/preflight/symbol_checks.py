@@ -228,8 +228,13 @@ class _Resolver:
                 return
         if export.crc is not None:
             found = crc_of(load, name, export.crc)
-            if found.match is Match.OTHER:
-                lines = tuple(line.format(name=load.info_name, symbol=name) for line in found.lines)
+            lines = tuple(line.format(name=load.info_name, symbol=name) for line in found.lines)
+            if found.match is Match.MISSING:
+                yield Problem(
+                    Cause.SYMBOL_VERSION, None, f"{name}: {found.words}", _REBUILD, "check_version", lines,
+                    Certainty.LIKELY, name,
+                )  # fmt: skip
+            elif found.match is Match.OTHER:
                 yield self._unknown(
                     name, errno.EINVAL, Cause.SYMBOL_VERSION, f"{name}: {found.words}", _REBUILD, before=lines
                 )

@@ -16,6 +16,7 @@ __all__ = ["Cause", "Certainty", "Prediction", "Problem", "StageResult", "errno_
 class Cause(Enum):
     """Why a load fails. The order is roughly the kernel's; the values are for programs."""
 
+    FILE = "file"
     NO_PRIVILEGE = "no-privilege"
     MODULES_DISABLED = "modules-disabled"
     SIGNATURE_CORRUPT = "signature-corrupt"
@@ -33,6 +34,7 @@ class Cause(Enum):
     LIVEPATCH = "livepatch"
     WRITE_EXEC = "write-exec"
     ARCHITECTURE_SECTIONS = "architecture-sections"
+    MEMORY = "memory"
     LOADED = "loaded"
     IN_PROGRESS = "in-progress"
     EXPORT_TABLES = "export-tables"

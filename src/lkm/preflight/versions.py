@@ -15,10 +15,12 @@ __all__ = ["Match", "VersionResult", "crc_of"]
 
 
 class Match(Enum):
-    """What check_version makes of a symbol. FORCED: no table at all, taken with a taint."""
+    """What check_version makes of a symbol. FORCED: no table at all, taken with a taint; MISSING: a table without
+    it, taken with a word, once."""
 
     SAME = "same"
     FORCED = "forced"
+    MISSING = "missing"
     OTHER = "other"
 
 
@@ -51,12 +53,20 @@ def crc_of(load: Load, symbol: str, wanted: int) -> VersionResult:
         return VersionResult(Match.OTHER, f"{words}, and this kernel has no CONFIG_MODULE_FORCE_LOAD")
     found = load.versions.get(symbol)
     if found is None:
-        return VersionResult(
-            Match.OTHER,
-            "its __versions has no such symbol: it was built without the kernel's Module.symvers",
-            ("{name}: no symbol version for {symbol}",),
-        )
+        return _missing(load)
     return _SAME if found == wanted else _other(found, wanted)
+
+
+def _missing(load: Load) -> VersionResult:
+    """Mainline takes it for a broken toolchain's, warns once and goes on; Debian's patch ("module: Disable matching
+    missing version CRC") has it refused."""
+    words = "its __versions has no such symbol: it was built without the kernel's Module.symvers"
+    line = ("{name}: no symbol version for {symbol}",)
+    if load.target.strict_versions is False:
+        return VersionResult(
+            Match.MISSING, f"{words}; only Debian's kernels and those made of their source mind", line
+        )
+    return VersionResult(Match.OTHER, words, line)
 
 
 def _other(found: int, wanted: int) -> VersionResult:

@@ -12,6 +12,7 @@ from lkm.formats.elfwriter import NewSection, NewSymbol
 from lkm.formats.signature import append_signature
 from lkm.preflight.check import check_module
 from lkm.preflight.kernel import Loaded, Machine, Providers, Request
+from lkm.preflight.sources import refuses_missing_versions
 from lkm.preflight.values import Cause, Certainty, Prediction
 from tests.mutants.editor import Editor
 from tests.unit.preflight.world import CRCS, SIZE, module, target
@@ -29,7 +30,7 @@ def test_a_sound_module_would_load() -> None:
 
 
 def test_an_empty_file_and_junk_are_answered() -> None:
-    assert check_module(b"", target()).errno == errno.ENOEXEC
+    assert check_module(b"", target()).errno == errno.EINVAL
     prediction = check_module(b"#!/bin/sh\n" * 10, target())
     assert prediction.lines == (r"Invalid ELF header magic: != \x7fELF",)
 
@@ -210,3 +211,38 @@ def test_a_struct_of_another_size_hides_no_fault_of_the_tables() -> None:
     editor.set_section(editor.table, type=0)
     prediction = check_module(editor.result(), target("6.12.1-amd64"))
     assert causes(prediction) == [Cause.STRUCT_MODULE, Cause.NO_SYMBOL_TABLE]
+
+
+def test_a_symbol_that_versions_lacks_is_refused_by_debians_kernels_only() -> None:
+    """check_version: "Broken toolchain. Warn once, then let it go", but for Debian's patch."""
+    data = module(
+        imports=("printk", "gpl_function"), crcs={key: crc for key, crc in CRCS.items() if key != "printk"}
+    )
+    for strict in (True, None):
+        refused = check_module(data, target(strict_versions=strict))
+        assert refused.errno == errno.EINVAL
+        assert refused.lines == (
+            "sound: no symbol version for printk",
+            "sound: Unknown symbol printk (err -22)",
+        )
+    taken = check_module(data, target(strict_versions=False))
+    assert taken.loads
+    (note,) = [problem for problem in taken.problems if problem.cause is Cause.SYMBOL_VERSION]
+    assert note.lines == ("sound: no symbol version for printk",)
+    assert "Debian's" in note.words
+
+
+def test_so_it_is_with_module_layout() -> None:
+    data = module(crcs={"printk": CRCS["printk"]})
+    assert check_module(data, target(strict_versions=True)).errno == errno.ENOEXEC
+    assert check_module(data, target(strict_versions=False)).loads
+
+
+@pytest.mark.parametrize(("banner", "strict"), [
+    ("Linux version 6.1.0-56-cloud-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14) 12.2.0)", True),
+    ("Linux version 6.8.0-31-generic (buildd@lcy02-amd64-080) (x86_64-linux-gnu-gcc-13 (Ubuntu 13.2.0))", False),
+    ("Linux version 6.8.4-2-pve (build@proxmox) (gcc (Debian 12.2.0-14) 12.2.0)", False),
+    ("", None),
+])  # fmt: skip
+def test_who_built_a_kernel_says_whether_it_is_patched(banner: str, *, strict: bool | None) -> None:
+    assert refuses_missing_versions(banner) is strict
