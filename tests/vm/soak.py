@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,24 +82,42 @@ def run_cycles(guest: Guest, first: int, count: int) -> dict[str, Any]:
     return answer
 
 
-def main() -> int:
-    """Soak one kernel."""
-    kernel, cycles = sys.argv[1], int(sys.argv[2])
-    share = os.path.dirname(fault_modules(kernel)[0])
+def soak_clones(kernel: str, share: str, first: int, count: int) -> Tally:
+    """These cycles, a few in each clone."""
     tally = Tally()
-    half = cycles // 2
-    for first in range(0, half, ROUND):
+    for at in range(first, first + count, ROUND):
         with Guest.clone(kernel, share=share) as guest:
-            tally.add(run_cycles(guest, first, min(ROUND, half - first)))
-    print(f"{kernel}: clones so far", *tally.lines(), sep="\n", flush=True)
+            tally.add(run_cycles(guest, at, min(ROUND, first + count - at)))
+    return tally
+
+
+def soak_one_guest(kernel: str, share: str, first: int, count: int) -> Tally:
+    """These cycles, all in one guest; it ends at the first that fails."""
+    tally, step = Tally(), ROUND * 5
     with Guest.clone(kernel, share=share) as guest:
-        step = ROUND * 5
-        for first in range(half, cycles, step):
-            tally.add(run_cycles(guest, first, min(step, cycles - first)))
+        for at in range(first, first + count, step):
+            tally.add(run_cycles(guest, at, min(step, first + count - at)))
             if tally.problems:
                 break
-    print(f"{kernel}: all", *tally.lines(), sep="\n", flush=True)
-    return 1 if tally.problems or tally.stray() or sum(tally.done.values()) != cycles else 0
+    return tally
+
+
+def main() -> int:
+    """Soak one kernel, both halves at once: a guest has one processor."""
+    kernel, cycles = sys.argv[1], int(sys.argv[2])
+    share = os.path.dirname(fault_modules(kernel)[0])
+    half = cycles // 2
+    with ThreadPoolExecutor(2) as pool:
+        halves = {
+            "in clones": pool.submit(soak_clones, kernel, share, 0, half),
+            "in one guest": pool.submit(soak_one_guest, kernel, share, half, cycles - half),
+        }
+    failed = 0
+    for name, future in halves.items():
+        tally = future.result()
+        print(f"{kernel}, {name}:", *tally.lines(), sep="\n", flush=True)
+        failed |= bool(tally.problems or tally.stray())
+    return failed or sum(sum(future.result().done.values()) for future in halves.values()) != cycles
 
 
 if __name__ == "__main__":

@@ -112,6 +112,8 @@ class Btf:
                 )
         if type_len % 4:
             raise BtfError(f"{name}: types: expected a multiple of 4 bytes, found {type_len}")
+        self._found: dict[tuple[str, frozenset[int]], int] = {}
+        self._composites: dict[int, Struct] = {}
         self._strings = bytes(data[header + str_off : header + str_off + str_len])
         if self._strings[:1] != b"\0":
             raise _split(name)
@@ -246,7 +248,19 @@ class Btf:
             at = names.find(wanted, at + 4 - at % 4)
 
     def _find(self, name: str, kinds: frozenset[int], what: str) -> int:
-        """The first type of that name and of these kinds; one with members or a size before an empty one."""
+        """The first type of that name and of these kinds; one with members or a size before an empty one.
+
+        Each is looked for once: the names of all types are searched for it.
+        """
+        key = name, kinds
+        if key not in self._found:
+            self._found[key] = self._search(name, kinds)
+        if not self._found[key]:
+            raise BtfLookupError(f"{self.name}: the kernel has no {what} {name}")
+        return self._found[key]
+
+    def _search(self, name: str, kinds: frozenset[int]) -> int:
+        """The number of that type, 0 without one."""
         empty = 0
         for number in self._numbers(name):
             found = self._type(number)
@@ -254,8 +268,6 @@ class Btf:
                 if found.vlen or found.kind not in _COMPOSITE | _ENUMS:
                     return number
                 empty = empty or number
-        if not empty:
-            raise BtfLookupError(f"{self.name}: the kernel has no {what} {name}")
         return empty
 
     def _composite(self, name: str) -> _Type:
@@ -273,6 +285,11 @@ class Btf:
         raise BtfLookupError(f"{self.name}: {name} is not a struct or union")
 
     def _struct(self, found: _Type) -> Struct:
+        if found.at not in self._composites:
+            self._composites[found.at] = self._read_struct(found)
+        return self._composites[found.at]
+
+    def _read_struct(self, found: _Type) -> Struct:
         members = tuple(
             Member(
                 self._string(row[0]),

@@ -24,10 +24,10 @@ from lkm.tree.depmod.sections import Sections, is_ours, time_of_ours, write_sect
 from lkm.tree.depmod.store import (
     Outcome,
     StoreError,
+    Texts,
     pack_outcomes,
     pack_texts,
     unpack_outcomes,
-    unpack_texts,
 )
 
 __all__ = [
@@ -101,7 +101,7 @@ class Cache:
         self._path = os.path.join(self._directory, self._name)
         self._sections = Sections(self._path, _SECTIONS)
         self._base = Sections(self._path + b".base", _BASE_SECTIONS)
-        self._unmet: list[bytes] | None = None  # until it is asked for
+        self._unmet: tuple[Texts, ...] | None = None  # until it is asked for
         if self._sections.read(_PLACE) != self._place or self._sections.read(_BASE) != self._base.mark:
             self.close()
 
@@ -118,6 +118,14 @@ class Cache:
     def read_state(self) -> bytes:
         """What was said of the state of everything else."""
         return self._sections.read(_STATE) or b""
+
+    def changed(self, paths: bytes, identities: array[int]) -> list[int] | None:
+        """Which files are not as it knows them; None if they are not the same ones at the same places."""
+        sections, now = self._sections, identities.tobytes()
+        before = sections.read(_IDENTITIES) if sections.read(_PATHS) == paths else None
+        if before is None or len(before) != len(now):
+            return None
+        return [at // 32 for at in range(0, len(now), 32) if now[at : at + 32] != before[at : at + 32]]
 
     def read_files(self) -> dict[bytes, tuple[int, tuple[int, ...]]]:
         """Path → number in the search, and identity."""
@@ -147,15 +155,22 @@ class Cache:
             return None
         return Knowledge(outcomes, array("I", where).tolist(), array("I", order).tolist(), in_base)
 
-    def read_unmet(self) -> list[bytes]:
-        """Of each outcome the imports that no module exports, as `used_by_and_split` has them; [] if damaged."""
+    def read_unmet(self, place: int) -> bytes:
+        """Of an outcome the imports that no module exports, as `used_by_and_split` has them.
+
+        IndexError if there is none, as where the file is damaged.
+        """
         if self._unmet is None:
             base, own = self._base.read(1), self._sections.read(_UNMET)
             try:
-                self._unmet = [] if base is None or own is None else unpack_texts(base) + unpack_texts(own)
+                self._unmet = () if base is None or own is None else (Texts(base), Texts(own))
             except StoreError:
-                self._unmet = []
-        return self._unmet
+                self._unmet = ()
+        for texts in self._unmet:
+            if place < len(texts):
+                return texts[place]
+            place -= len(texts)
+        raise IndexError(place)
 
     def save(
         self,

@@ -25,6 +25,7 @@ class Collection:
     paths, outcomes   of each file, in the order of the search
     fresh             numbers of the files that were read now
     known             what the cache knew before: names and outcomes in kmod's order then; empty without one
+    same_files        whether it knew these files, at the same places
     """
 
     def __init__(self, request: DepmodRequest, found: Found, started: int) -> None:
@@ -34,7 +35,7 @@ class Collection:
         self.fresh: list[int] = []
         self.known: list[tuple[bytes, Outcome]] = []
         self._knowledge: Knowledge | None = None
-        self._same_files = False  # as the cache has, at the same places
+        self.same_files = False
         self._where: list[
             int
         ] = []  # of each file: where in the knowledge its words are; less than 0: they are new
@@ -74,36 +75,55 @@ class Collection:
 
     def _reuse(self) -> bool:
         """Take over what is known and read the rest; False if there is nothing to take over."""
-        files = self.cache.read_files() if self.cache else {}
-        knowledge = self.cache.read_knowledge(len(files)) if self.cache and files else None
+        cache = self.cache
+        changed = cache.changed(self._joined, self._identities) if cache else None
+        files = cache.read_files() if cache and changed is None else {}
+        names = self.paths if changed is not None else list(files)
+        knowledge = cache.read_knowledge(len(names)) if cache and names else None
         if knowledge is None:
             return False
         outcomes, where = knowledge.outcomes, knowledge.where
+        if changed is not None:
+            self._where, self.fresh = list(where), changed
+            self.outcomes = [outcomes[place] for place in where]
+            for number in changed:
+                self._where[number] = -1
+        else:
+            self._take_over(files, knowledge)
+        self._read(self.fresh)
+        self.known = [(names[number], outcomes[where[number]]) for number in knowledge.order]
+        self._knowledge, self.same_files = knowledge, changed is not None
+        return self._read_needing(_new_exports(self.known, [self.outcomes[number] for number in self.fresh]))
+
+    def _take_over(self, files: dict[bytes, tuple[int, tuple[int, ...]]], knowledge: Knowledge) -> None:
+        """What is known of those files that are as they were; the others are `fresh`."""
         nothing = (-1, ())
         for number, (path, identity) in enumerate(self.found.values()):
             old, old_identity = files.get(path, nothing)
             if old_identity == identity:
-                place = self._where[number] = where[old]
-                self.outcomes[number] = outcomes[place]
+                place = self._where[number] = knowledge.where[old]
+                self.outcomes[number] = knowledge.outcomes[place]
             else:
                 self.fresh.append(number)
-        self._read(self.fresh)
-        names = list(files)
-        self.known = [(names[number], outcomes[where[number]]) for number in knowledge.order]
-        self._knowledge, self._same_files = knowledge, names == self.paths
-        return self._read_needing(_new_exports(self.known, [self.outcomes[number] for number in self.fresh]))
+
+    @property
+    def order(self) -> list[int] | None:
+        """Where the files are the same ones, kmod's order then: it is the same if modules.order is."""
+        return self._knowledge.order if self._knowledge and self.same_files else None
 
     def _read_needing(self, names: list[bytes]) -> bool:
         """Read the files again that need one of these names, which nobody met; False if asking is too much."""
         if not names or self.cache is None:
             return True
-        unmet = self.cache.read_unmet() if len(names) <= _MAX_NEW_NAMES else []
+        if len(names) > _MAX_NEW_NAMES:
+            return False
+        unmet = self.cache.read_unmet
         patterns = [b"\0" + dot + name + b"\0" for name in names for dot in (b"", b".")]
         try:
             needing = [
                 number
                 for number, place in enumerate(self._where)
-                if place >= 0 and any(pattern in unmet[place] for pattern in patterns)
+                if place >= 0 and any(pattern in unmet(place) for pattern in patterns)
             ]
         except IndexError:
             return False
@@ -116,13 +136,14 @@ class Collection:
     def is_settled(self) -> bool:
         """Whether everybody exports and needs what it did, so that all depend on whom they did."""
         old, cache = self._knowledge, self.cache
-        if not old or not cache or not self._same_files or len(self.fresh) > _MAX_SETTLED:
+        if not old or not cache or not self.same_files or len(self.fresh) > _MAX_SETTLED:
             return False
-        unmet = cache.read_unmet()
         for number in self.fresh:
             place = old.where[number]
-            words = unmet[place] if place < len(unmet) else b""
-            needed = _still_needed(self.outcomes[number], old.outcomes[place], words)
+            try:
+                needed = _still_needed(self.outcomes[number], old.outcomes[place], cache.read_unmet(place))
+            except IndexError:
+                return False
             if needed is None:
                 return False
             self._settled[number] = needed
@@ -162,16 +183,14 @@ class Collection:
                 distrust(self._identities, number)
         in_base = old.in_base if old else 0
         own = [number for number, place in enumerate(self._where) if not 0 <= place < in_base]
-        unmet = cache.read_unmet() if old and any(self._where[number] >= 0 for number in own) else []
         if len(own) > MAX_IN_HEAD or not old:
             in_base, own = 0, list(range(len(self._where)))
-            unmet = cache.read_unmet() if old else []
         outcomes = old.outcomes[:in_base] if old else []
         where, own_unmet = list(self._where), {}
         try:
             for number in own:
                 place = self._where[number]
-                own_unmet[len(outcomes)] = self._unmet[number] if place < 0 else unmet[place]
+                own_unmet[len(outcomes)] = self._unmet[number] if place < 0 else cache.read_unmet(place)
                 where[number] = len(outcomes)
                 outcomes.append(self.outcomes[number])
             knowledge = Knowledge(outcomes, where, order, in_base)

@@ -15,6 +15,7 @@ from lkm.formats.index_writer import KEY_MAX, pack_values, render_index
 __all__ = [
     "NotAscii",
     "alias_index",
+    "alias_lines",
     "alias_text",
     "builtin_alias_index",
     "builtin_index",
@@ -57,12 +58,16 @@ def dependency_index(names: Sequence[bytes], lines: Sequence[bytes]) -> bytes:
 
 def alias_text(names: Sequence[bytes], aliases: Sequence[bytes]) -> bytes:
     """modules.alias; `aliases` are each module's, each with a NUL behind it."""
-    lines = [b"# Aliases extracted from modules themselves.\n"]
-    for name, items in zip(names, aliases):
-        if items:
-            end = b" " + name + b"\n"
-            lines.append(b"alias " + items[:-1].replace(b"\0", end + b"alias ") + end)
-    return b"".join(lines)
+    heading = b"# Aliases extracted from modules themselves.\n"
+    return b"".join([heading, *map(alias_lines, names, aliases)])
+
+
+def alias_lines(name: bytes, aliases: bytes) -> bytes:
+    """A module's lines in modules.alias."""
+    if not aliases:
+        return b""
+    end = b" " + name + b"\n"
+    return b"alias " + aliases[:-1].replace(b"\0", end + b"alias ") + end
 
 
 def alias_index(names: Sequence[bytes], aliases: Sequence[bytes], report: Report, *, warn: bool) -> bytes:

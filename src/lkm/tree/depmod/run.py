@@ -101,7 +101,7 @@ class _Run:
         if self._nothing_to_do(collection, state):
             return self._summary(len(found), [], [], [])
         collection.read()
-        modules = self._in_order(found, collection)
+        modules = self._in_order(found, collection, state)
         unreadable = [path for path, (_, code) in zip(modules.paths, modules.outcomes) if code]
         for path, (_, code) in zip(modules.paths, modules.outcomes):
             if code:
@@ -184,15 +184,18 @@ class _Run:
             )
             raise DepmodError(f"could not search modules: {error.strerror}") from error
 
-    def _in_order(self, found: Found, collection: Collection) -> Modules:
-        top = self.request.top
-        order = read_input(top, b"modules.order", self.report)
-        paths = {name: path for name, (path, _) in found.items()}
-        names = in_order(top, paths, order, self.report)
-        places = {name: number for number, name in enumerate(found)}
-        numbers = [places[name] for name in names]
-        outcomes = [collection.outcomes[number] for number in numbers]
-        return Modules(top, names, [paths[name] for name in names], outcomes, numbers)
+    def _in_order(self, found: Found, collection: Collection, state: State) -> Modules:
+        top, cache, numbers = self.request.top, collection.cache, collection.order
+        if numbers is None or cache is None or not state.compare(cache.read_state()):
+            order = read_input(top, b"modules.order", self.report)
+            names = in_order(top, {name: path for name, (path, _) in found.items()}, order, self.report)
+            places = {name: number for number, name in enumerate(found)}
+            numbers = [places[name] for name in names]
+        else:  # and the run before had nothing to tell of it
+            all_names = list(found)
+            names = [all_names[number] for number in numbers]
+        paths = [collection.paths[number] for number in numbers]
+        return Modules(top, names, paths, [collection.outcomes[number] for number in numbers], numbers)
 
     def _read_kernel(self) -> dict[bytes, int] | None:
         """What the kernel exports, and each one's CRC; None if that was not said."""

@@ -8,11 +8,12 @@ no block ever leaves it.
 from __future__ import annotations
 
 from array import array
+from itertools import accumulate
 from struct import Struct
 
 from lkm.tree.depmod.elf import Facts
 
-__all__ = ["Outcome", "StoreError", "pack_outcomes", "pack_texts", "unpack_outcomes", "unpack_texts"]
+__all__ = ["Outcome", "StoreError", "Texts", "pack_outcomes", "pack_texts", "unpack_outcomes", "unpack_texts"]
 
 Outcome = tuple[Facts, int]
 """What a module says, and 0 or the errno with which it could not be read."""
@@ -30,16 +31,32 @@ def pack_texts(texts: list[bytes]) -> bytes:
     return b"".join([_COUNT.pack(len(texts)), array("I", map(len, texts)).tobytes(), *texts])
 
 
+class Texts:
+    """The strings of a block, each cut out when it is asked for. Raises `StoreError`."""
+
+    def __init__(self, block: bytes) -> None:
+        sizes, at = _sizes(block, 0)
+        self._block, self._offsets = block, [*accumulate(sizes, initial=at)]
+        if self._offsets[-1] != len(block):
+            raise StoreError("block: not as long as its sizes say")
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, number: int) -> bytes:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return self._block[self._offsets[number] : self._offsets[number + 1]]
+
+
 def unpack_texts(block: bytes) -> list[bytes]:
     """The strings of a block. Raises `StoreError`."""
-    texts, at = _take_texts(block, 0)
-    if at != len(block):
-        raise StoreError("block: something is left")
-    return texts
+    texts = Texts(block)
+    return [texts[number] for number in range(len(texts))]
 
 
-def _take_texts(block: bytes, at: int) -> tuple[list[bytes], int]:
-    """The strings that begin at an offset, and the offset behind them."""
+def _sizes(block: bytes, at: int) -> tuple[array[int], int]:
+    """The sizes of the strings that begin at an offset, and where the first one is."""
     if len(block) - at < _COUNT.size:
         raise StoreError("block: no count")
     sizes = array("I")
@@ -48,13 +65,16 @@ def _take_texts(block: bytes, at: int) -> tuple[list[bytes], int]:
     if at > len(block):
         raise StoreError("block: not as long as its count says")
     sizes.frombytes(block[begin:at])
-    texts = []
-    for size in sizes.tolist():
-        texts.append(block[at : at + size])
-        at += size
-    if at > len(block):
+    return sizes, at
+
+
+def _take_texts(block: bytes, at: int) -> tuple[list[bytes], int]:
+    """The strings that begin at an offset, and the offset behind them."""
+    sizes, at = _sizes(block, at)
+    ends = [*accumulate(sizes, initial=at)]
+    if ends[-1] > len(block):
         raise StoreError("block: not as long as its sizes say")
-    return texts, at
+    return [block[begin:end] for begin, end in zip(ends, ends[1:])], ends[-1]
 
 
 def pack_outcomes(outcomes: list[Outcome]) -> bytes:

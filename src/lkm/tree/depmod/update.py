@@ -138,11 +138,27 @@ class _Update:
                 rows = [row for row in rows if row[0] != number]
                 changes[alias] = rows + [(number, names[number])] * now.count(alias)
         packed = {alias: pack_values(rows) if rows else b"" for alias, rows in changes.items()}
-        return {
-            b"modules.alias": render.alias_text(names, column),
+        contents: dict[bytes, bytes | None] = {
+            b"modules.alias": self._alias_text(),
             b"modules.alias.bin": patch_index(data, render.checked(packed)),
-            b"modules.devname": render.devname_text(names, column, report),
         }
+        if any(b"devname:" in column[number] + self.old[number][0][_ALIASES] for number in self.changed):
+            contents[b"modules.devname"] = render.devname_text(names, column, report)
+        return contents
+
+    def _alias_text(self) -> bytes:
+        """modules.alias, where each module that had aliases and has them still has its lines replaced."""
+        names, column, text = (
+            self.modules.names,
+            self.modules.column(_ALIASES),
+            self._content(b"modules.alias"),
+        )
+        for number in self.changed:
+            before = render.alias_lines(names[number], self.old[number][0][_ALIASES])
+            if not before or not column[number] or text.count(b"\n" + before) != 1:
+                return render.alias_text(names, column)
+            text = text.replace(b"\n" + before, b"\n" + render.alias_lines(names[number], column[number]))
+        return text
 
 
 def _silent(level: str, text: str) -> None:
