@@ -121,6 +121,22 @@ def test_the_man_page_has_every_command_with_its_options(command: str) -> None:
     assert {option for option in options if option not in text} == set()
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"lab"}))
+def test_both_synopses_show_every_option_and_no_other(command: str) -> None:
+    page = text_of("man/lkm.8").replace("\\-", "-")
+    blocks = re.split(r"^\.(?:br|SH .*)\n", page, flags=re.MULTILINE)
+    in_page = "".join(block for block in blocks if re.match(rf"\.B lkm {command}\b", block))
+    manual = section(text_of("docs/manual.md"), f"## lkm {command}")
+    in_manual = manual[: re.search(r"\n\n\S", manual).end()]  # type: ignore[union-attr]
+    for text in (in_page, in_manual):
+        shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+        actions = [
+            action.option_strings for action in parsers_of(command)[0]._actions if action.dest != "help"
+        ]
+        assert [names for names in actions if names and not shown & set(names)] == []
+        assert shown <= {name for names in actions for name in names}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_manual_documents_no_option_that_is_not_there(command: str) -> None:
     table = re.findall(

@@ -11,7 +11,7 @@ from lkm.boot.initcall import Initcall, Level
 from lkm.boot.layout import PAGE
 from lkm.boot.life import Kernel, Life, Now, Step, life_of_file
 from lkm.boot.messages import Message, parse_events
-from lkm.boot.source import is_running, read_initcalls
+from lkm.boot.source import InitcallTable, find_initcalls, is_running
 from lkm.boot.timeline import Outcome, Run, make_timeline
 from lkm.boot.where import check_name, read_aliases
 from lkm.errors import LkmError
@@ -30,9 +30,10 @@ FILE_LIMIT = 1 << 28
 _PAGES = {"16K": 1 << 14, "64K": 1 << 16}
 
 
-def read_life(root: Root, name: str) -> Life:
+def read_life(root: Root, name: str, table: InitcallTable | None = None) -> Life:
     """The life of the module `name`, or of the file `name` (a path, or ending in .ko…).
 
+    `table` is the kernel's initcalls where they are known already, as those of an image that was named.
     State, parameters' values and messages are those of the running kernel: none where `root.release` is another.
     UsageError for what can be no name, LkmError for a name that this kernel knows in no way, ParseError for a
     file that is no module.
@@ -49,7 +50,7 @@ def read_life(root: Root, name: str) -> Life:
         path = tree.path(own)
     if path:
         return _loadable(root, path, asked=_asked(root, tree, own))
-    return _built_in(root, own)
+    return _built_in(root, own, table)
 
 
 def _loadable(root: Root, path: str, *, asked: tuple[str, ...]) -> Life:
@@ -138,21 +139,16 @@ def _runs(root: Root, table: Sequence[Initcall]) -> tuple[tuple[Run, ...], str]:
     ).runs, note
 
 
-def _built_in(root: Root, name: ModuleName) -> Life:
+def _built_in(root: Root, name: ModuleName, table: InitcallTable | None) -> Life:
     builtin = read_builtins(root).get(name)
-    note = ""
-    table: tuple[Initcall, ...] = ()
     running = is_running(root)
-    try:
-        table = read_initcalls(root, running=running).initcalls
-    except LkmError as error:
-        note = str(error)
-    calls = tuple(call for call in table if call.module == name)
+    everything, note = find_initcalls(root, table, running=running)
+    calls = tuple(call for call in everything if call.module == name)
     here = running and os.path.isdir(root.join(f"/sys/module/{name}"))
     if not calls and builtin is None and not here:
         raise LkmError(f"{name}: not loaded, not on disk, not built in", remedy=f"lkm where {name} says more")
     shown = root if running else None
-    runs, lost = _runs(root, table) if running else (None, "")
+    runs, lost = _runs(root, everything) if running else (None, "")
     left_out = _init_blacklist(root) if running else ()
     steps = (
         Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(builtin)),

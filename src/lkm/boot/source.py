@@ -18,7 +18,7 @@ from lkm.root import Root
 from lkm.system.files import read_bytes, read_text
 from lkm.system.image_paths import image_paths
 
-__all__ = ["InitcallTable", "is_running", "read_image_initcalls", "read_initcalls"]
+__all__ = ["InitcallTable", "find_initcalls", "is_running", "read_image_initcalls", "read_initcalls"]
 
 IMAGE_LIMIT = 1 << 28
 _BANNER = re.compile(rb"Linux version (\d\S*) \(")
@@ -59,6 +59,16 @@ def read_initcalls(root: Root, *, running: bool = True) -> InitcallTable:
         f"no initcalls of {root.release}: /proc/kallsyms {why}, and there is no image {image_paths(root)[0]}",
         remedy="--image FILE names one",
     )
+
+
+def find_initcalls(
+    root: Root, table: InitcallTable | None, *, running: bool
+) -> tuple[tuple[Initcall, ...], str]:
+    """Those of `table` if there is one, else what `read_initcalls` finds; and why there are none, or ""."""
+    try:
+        return (table or read_initcalls(root, running=running)).initcalls, ""
+    except LkmError as error:
+        return (), str(error)
 
 
 def read_image_initcalls(root: Root, path: str) -> InitcallTable:

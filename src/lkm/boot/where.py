@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 from lkm.boot.builtin import read_builtins
 from lkm.boot.initcall import Initcall
-from lkm.boot.source import is_running, read_initcalls
+from lkm.boot.source import InitcallTable, find_initcalls, is_running
 from lkm.errors import LkmError, UsageError
 from lkm.formats.command_line import parse_initcall_blacklist, parse_module_blacklist
 from lkm.formats.modprobe_conf import Directive
@@ -85,18 +85,19 @@ class Where(NamedTuple):
         return any(presence.known for presence in self.presences)
 
 
-def read_where(root: Root, name: str) -> Where:
+def read_where(root: Root, name: str, table: Optional[InitcallTable] = None) -> Where:
     """What `name`, a module, an alias or a file's path, is for the kernel `root.release`.
 
+    `table` is its initcalls where they are known already, as those of an image that was named.
     UsageError for what can be no name, LkmError for a kernel that does not run and has no tree.
     """
     asked = module_name_from_path(name) if "/" in name or name.endswith(".ko") else name
     check_name(asked)
     running = is_running(root)
-    if not running and not os.path.isdir(root.modules_dir):
+    if not running and table is None and not os.path.isdir(root.modules_dir):
         raise LkmError(f"{root.release} does not run, and has no tree {root.modules_dir}")
     tree = Tree(root)
-    calls, note = _initcalls(root, running=running)
+    calls, note = find_initcalls(root, table, running=running)
     if not Tree.is_name(asked):  # a bracket without its partner is in no name
         return Where(asked, root.release, (Presence(module_name(asked)),), note=note)
     matches = tree.lookup(asked)
@@ -125,13 +126,6 @@ def check_name(name: str) -> None:
     """UsageError for what names nothing, and below /sys/module is a folder all the same."""
     if module_name(name) in ("", ".", ".."):
         raise UsageError(f"{name!r} is no name of a module")
-
-
-def _initcalls(root: Root, *, running: bool) -> tuple[tuple[Initcall, ...], str]:
-    try:
-        return read_initcalls(root, running=running).initcalls, ""
-    except LkmError as error:
-        return (), str(error)
 
 
 def _builtins(root: Root) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lkm.cli.arguments import quoted_parameter
 from lkm.cli.chosen_kernel import choose_kernel
+from lkm.cli.files import check_named_file, is_path, read_named_bytes
 from lkm.cli.prediction import prediction_as_object, prediction_lines
 from lkm.errors import LkmError, UsageError
 from lkm.formats.pkcs7 import parse_certificates
@@ -30,7 +31,7 @@ from lkm.tree.tree import Tree
 __all__ = ["configure", "run"]
 
 SCHEMA = "lkm.check/1"
-_MAX_CERTIFICATE = 1 << 20
+REMEDY = "name a module file (.ko), or a module of a kernel's tree (--kernel, --tree)"
 
 
 class Subject(NamedTuple):
@@ -76,8 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Check; 0: all would load, 1: one would not, or that cannot be told."""
     if bool(arguments.modules) == arguments.all:
         raise UsageError("name module files or modules, or give --all")
+    if arguments.symvers:
+        check_named_file(arguments.symvers, remedy="--symvers names a Module.symvers")
     root, live = choose_kernel(arguments.kernel, arguments.tree)
-    by_name = arguments.all or not all("/" in word or os.path.exists(word) for word in arguments.modules)
+    by_name = arguments.all or not all(is_path(word) or os.path.isfile(word) for word in arguments.modules)
     on_disk = arguments.dependencies or by_name or not live
     target = read_target(
         root,
@@ -117,9 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _certificates(path: str) -> tuple[bytes, ...]:
     """Those in a file that is given; LkmError where nothing could be verified with them."""
-    data = read_bytes(path, limit=_MAX_CERTIFICATE)
-    if data is None:
-        raise UsageError(f"{path} cannot be read", remedy="name a certificate, as PEM or DER")
+    data = read_named_bytes(path, remedy="name a certificate, as PEM or DER")
     if not can_verify():
         raise LkmError(
             "--cert takes the Python package cryptography, which is not here",
@@ -142,20 +143,19 @@ def _all_of(tree: Tree, root: Root) -> list[Subject]:
 
 
 def _subject(tree: Tree, word: str) -> Subject:
-    if os.path.isfile(word) or ("/" in word and os.path.exists(word)):
+    if is_path(word) or os.path.isfile(word):
+        if os.path.isfile(word) or not os.path.exists(word):  # of a directory is foretold what insmod gets
+            check_named_file(word, remedy=REMEDY)
         return Subject(module_name_from_path(word.rstrip("/")), word)
-    if "/" in word or not tree.is_name(word):
-        raise UsageError(f"{word} cannot be read", remedy="name a module file (.ko) or a module")
-    for match in tree.lookup(word):
+    for match in tree.lookup(word) if tree.is_name(word) else ():
         path = tree.path(match.name)
         if path:
             return Subject(match.name, path)
         if tree.is_builtin(match.name):
             return Subject(match.name, "", built_in=True)
-    raise UsageError(
-        f"no module {word} below {tree.directory}",
-        remedy="name a module file (.ko), or a module of that tree",
-    )
+    if not os.path.isdir(tree.directory):
+        raise UsageError(f"there is no {tree.directory} in which to look for {word!r}", remedy=REMEDY)
+    raise UsageError(f"no module {word!r} below {tree.directory}", remedy=REMEDY)
 
 
 def _needs(subject: Subject, target: Target, tree: Tree) -> tuple[Need, ...]:

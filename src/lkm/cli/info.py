@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from lkm.errors import LkmError, UsageError
+from lkm.cli.chosen_kernel import choose_kernel
+from lkm.cli.files import is_path, read_named_bytes
+from lkm.errors import UsageError
 from lkm.formats.compression import decompress
 from lkm.formats.elf import (
     SHF_ALLOC,
@@ -25,14 +27,12 @@ from lkm.formats.module import ModuleFile, parse_module
 from lkm.formats.raw_module import RawModule
 from lkm.formats.signer import Signer, parse_signer
 from lkm.preflight.parameters import Parameter, read_parameters
-from lkm.root import Root
-from lkm.system.files import read_bytes
 from lkm.tree.tree import Tree
 
 __all__ = ["configure", "run"]
 
 SCHEMA = "lkm.info/1"
-_MAX_FILE = 1 << 29
+REMEDY = "name a module file (.ko), or a module of a kernel's tree (--kernel)"
 _ROW = 16
 _FLAGS = ((SHF_ALLOC, "A"), (SHF_WRITE, "W"), (SHF_EXECINSTR, "X"), (SHF_MERGE, "M"), (SHF_STRINGS, "S"))
 
@@ -52,8 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show them. 0: shown; 1: one cannot be read."""
-    release = arguments.kernel or os.uname().release
-    tree = Tree(Root("/", release))
+    tree = Tree(choose_kernel(arguments.kernel, "")[0])
     found = [_read(tree, word) for word in arguments.modules]
     if arguments.json:
         print(json.dumps({"schema": SCHEMA, "modules": [_as_object(*each) for each in found]}, indent=1))
@@ -66,20 +65,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(tree: Tree, word: str) -> tuple[str, bytes, ModuleFile]:
     """The path, the content (decompressed, with its signature) and the module."""
-    path: str | None = word
-    if not os.path.isfile(word):
-        matches = tree.lookup(word) if "/" not in word and tree.is_name(word) else ()
-        path = next(filter(None, (tree.path(match.name) for match in matches)), None)
-    if path is None:
-        raise UsageError(
-            f"no module {word} below {tree.directory}",
-            remedy="name a module file (.ko), or a module of that tree",
-        )
-    data = read_bytes(path, limit=_MAX_FILE)
-    if data is None:
-        raise LkmError(f"{path} cannot be read")
+    path = _path(tree, word)
+    data = read_named_bytes(path, remedy=REMEDY)
     content = decompress(data, name=path)
     return path, content, parse_module(content, name=path)
+
+
+def _path(tree: Tree, word: str) -> str:
+    """The file that `word` names, itself or as a module of the tree."""
+    if is_path(word) or os.path.isfile(word):
+        return word
+    matches = tree.lookup(word) if tree.is_name(word) else ()
+    for match in matches:
+        path = tree.path(match.name)
+        if path:
+            return path
+        if tree.is_builtin(match.name):
+            raise UsageError(
+                f"{word} is built into the kernel, and has no file", remedy=f"lkm life {match.name} says more"
+            )
+    if not os.path.isdir(tree.directory):
+        raise UsageError(f"there is no {tree.directory} in which to look for {word!r}", remedy=REMEDY)
+    raise UsageError(f"no module {word!r} below {tree.directory}", remedy=REMEDY)
 
 
 def _signer(data: bytes) -> Signer | None:

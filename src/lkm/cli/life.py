@@ -12,7 +12,8 @@ from typing import Any
 
 from lkm.boot.life import Life
 from lkm.boot.life_here import read_life
-from lkm.cli.boot_source import root_of
+from lkm.cli.boot_source import add_source_options, place_of
+from lkm.cli.files import check_named_file, is_path
 from lkm.cli.render import plain, styled, table, wants_colour
 
 __all__ = ["configure", "run"]
@@ -24,14 +25,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `lkm life`."""
     parser.add_argument("name", metavar="NAME|FILE", help="a module, an alias, or a module's file")
     parser.add_argument("--sections", action="store_true", help="also every section and what becomes of it")
-    parser.add_argument("--kernel", metavar="RELEASE", default="", help="of another kernel's tree")
-    parser.add_argument("--root", metavar="DIR", default="/", help="read below DIR")
+    add_source_options(parser)
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the life."""
-    found = read_life(root_of(arguments), arguments.name)
+    if is_path(arguments.name):
+        check_named_file(arguments.name, remedy="name a module, or a module's file (.ko)")
+    root, table = place_of(arguments)
+    found = read_life(root, arguments.name, table)
     if arguments.json:
         import json
 

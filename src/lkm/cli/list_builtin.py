@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 from lkm.boot.builtin import Builtin, read_builtins
 from lkm.boot.initcall import Initcall
-from lkm.boot.source import read_initcalls
+from lkm.boot.source import InitcallTable, find_initcalls, is_running
 from lkm.cli.render import table
 from lkm.errors import LkmError
 from lkm.names import ModuleName
@@ -33,15 +33,15 @@ class BuiltinRow(NamedTuple):
     namesake: bool = False
 
 
-def read_builtin_rows(root: Root) -> tuple[list[BuiltinRow], str]:
-    """All that is built in, by name, and why initcalls could not be read, or ""."""
+def read_builtin_rows(root: Root, known: Optional[InitcallTable] = None) -> tuple[list[BuiltinRow], str]:
+    """All that is built in, by name, and why initcalls could not be read, or "".
+
+    `known` are the initcalls of an image that was named. LkmError where nothing says what is built in.
+    """
     builtins = read_builtins(root)
-    calls: tuple[Initcall, ...] = ()
-    note = ""
-    try:
-        calls = read_initcalls(root).initcalls
-    except LkmError as error:
-        note = str(error)
+    calls, note = find_initcalls(root, known, running=is_running(root))
+    if not builtins and not calls:
+        raise LkmError(f"{root.modules_dir} does not say what is built in, and there are {note}")
     grouped: dict[str, list[Initcall]] = {name: [] for name in builtins}
     for call in calls:
         if call.module:

@@ -8,6 +8,7 @@ import json
 import sys
 
 from lkm.cli.arguments import quoted_parameter, seconds
+from lkm.cli.files import check_named_file
 from lkm.cli.messages import messages_as_objects, render_messages
 from lkm.cli.prediction import compared_lines, predict_load, prediction_as_object
 from lkm.diagnosis.messages import explain_errno, init_result
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     for param in arguments.params:
         if param.startswith("-"):
             raise UsageError(f"{param!r} is no parameter of a module")
+    check_named_file(arguments.file, remedy="name a module file (.ko)")
     root = Root.live()
     params = " ".join(map(quoted_parameter, arguments.params))
     result = load_file(root, arguments.file, params, seconds=arguments.init_wait, force=arguments.force)

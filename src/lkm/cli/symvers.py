@@ -10,7 +10,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lkm.errors import LkmError, ParseError, UsageError
+from lkm.cli.chosen_kernel import choose_kernel
+from lkm.cli.files import read_named_bytes
+from lkm.errors import ParseError, UsageError
 from lkm.formats.compression import decompress
 from lkm.formats.image_exports import parse_image_exports
 from lkm.formats.kernel_image import parse_kernel_image
@@ -20,13 +22,10 @@ from lkm.formats.symvers import Symvers
 from lkm.preflight.compare import Change, ChangeKind, Hit, compare_exports, hits
 from lkm.preflight.kernel import KernelExport
 from lkm.preflight.sources import read_image_table, read_symvers_table
-from lkm.root import Root
-from lkm.system.files import read_bytes
 
 __all__ = ["configure", "run"]
 
 SCHEMA = "lkm.symvers/1"
-_MAX_FILE = 1 << 29
 _SIGNS = {
     ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CRC: "CRC", ChangeKind.LICENCE: "licence",
     ChangeKind.NAMESPACE: "namespace",
@@ -47,7 +46,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare. 0: nothing differs (or, with modules, none is hit); 1: something does."""
+    """Compare. 0: nothing differs (or, with modules, none is hit); 1: something does.
+
+    UsageError for what cannot be read too: it must not pass for a difference.
+    """
+    try:
+        return _compare(arguments)
+    except ParseError as error:
+        raise UsageError(error.message, remedy=error.remedy) from error
+
+
+def _compare(arguments: argparse.Namespace) -> int:
     before, after = _read(arguments.before), _read(arguments.after)
     changes = compare_exports(before, after)
     table = {change.name: change for change in changes}
@@ -72,16 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(word: str) -> Mapping[str, KernelExport]:
     """The kernel's own exports, whichever of the three `word` names."""
-    if not os.path.isfile(word):
-        root = Root("/", word)
-        found = read_image_table(root) or read_symvers_table(root)
-        if found is None:
-            raise UsageError(
-                f"{word} is neither a file nor a kernel whose image or Module.symvers is here",
-                remedy="name a Module.symvers, an image (vmlinuz), or a release",
-            )
-        return {name: export for name in found.names() if (export := found.find(name))}
-    data = decompress(read_bytes(word, limit=_MAX_FILE) or b"", name=word)
+    if "/" not in word and not os.path.exists(word):
+        return _read_installed(word)
+    data = decompress(_content(word), name=word)
     rows = [entry for entry in Symvers(data) if entry.module == "vmlinux"]
     if rows:
         with_crcs = any(entry.crc for entry in rows)
@@ -95,11 +97,33 @@ def _read(word: str) -> Mapping[str, KernelExport]:
     return {e.name: KernelExport(e.name, e.gpl, e.crc, e.namespace) for e in exports}
 
 
+def _read_installed(kernel: str) -> Mapping[str, KernelExport]:
+    """The exports of a kernel that is installed, by its image or Module.symvers."""
+    try:
+        root, _ = choose_kernel(kernel, "")
+    except UsageError as error:
+        raise UsageError(
+            f"{kernel or 'an empty name'} is no file, and {error.message}",
+            remedy="name a Module.symvers, an image (vmlinuz), or the release of an installed kernel",
+        ) from error
+    found = read_image_table(root) or read_symvers_table(root)
+    if found is None:
+        raise UsageError(
+            f"no exports of {root.release} can be read: neither from its image in /boot nor from the Module.symvers"
+            f" of its headers",
+            remedy="install its headers, name a Module.symvers or an image, or run it as root",
+        )
+    return {name: export for name in found.names() if (export := found.find(name))}
+
+
+def _content(path: str) -> bytes:
+    return read_named_bytes(
+        path, remedy="name a Module.symvers or a kernel's image; then modules, as files (.ko)"
+    )
+
+
 def _hit(path: str, changes: Mapping[str, Change]) -> Hit:
-    data = read_bytes(path, limit=_MAX_FILE)
-    if data is None:
-        raise LkmError(f"{path} cannot be read")
-    module = parse_module(data, name=path)
+    module = parse_module(_content(path), name=path)
     layout = ("module_layout",) if module.versions is not None else ()
     return hits(
         path, (*layout, *module.imports), module.modinfo.get_all("import_ns"), changes,

@@ -12,10 +12,14 @@ from typing import Any
 from lkm.boot.compare import Difference, compare
 from lkm.boot.initcall import Initcall
 from lkm.boot.messages import Call, Message, Return, last_boot, parse_events, parse_log, untimed
+from lkm.boot.source import read_initcalls
 from lkm.boot.timeline import Outcome, Run, Timeline, make_timeline, total
 from lkm.cli.boot_source import root_of, source_of
+from lkm.cli.chosen_kernel import running_release
+from lkm.cli.files import read_named_bytes
 from lkm.cli.render import plain, styled, table, wants_colour
 from lkm.errors import LkmError, UsageError
+from lkm.root import Root
 
 __all__ = ["configure", "is_wanted", "run"]
 
@@ -144,10 +148,12 @@ def _of_boot(
 
 
 def _table_for(release: str, arguments: argparse.Namespace) -> tuple[Sequence[Initcall], str]:
-    if release and not arguments.image and not arguments.kernel:
-        arguments = argparse.Namespace(**{**vars(arguments), "kernel": release})
     try:
-        found = source_of(arguments)
+        if release and not arguments.image and not arguments.kernel:
+            here = release == running_release(arguments.root)
+            found = read_initcalls(Root(arguments.root, release), running=here)
+        else:
+            found = source_of(arguments)
     except LkmError as error:
         return (), f"calls have no levels: {error}"
     return found.initcalls, ""
@@ -190,14 +196,7 @@ def _messages(source: str, arguments: argparse.Namespace) -> Sequence[Message]:
 
 def _read(path: str) -> Sequence[Message]:
     """LkmError where the lines that count have a time, and it is not the kernel's."""
-    try:
-        if path == "-":
-            data = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as stream:
-                data = stream.read()
-    except OSError as error:
-        raise LkmError(f"{path} cannot be read: {error.strerror}", remedy=REMEDY) from error
+    data = sys.stdin.buffer.read() if path == "-" else read_named_bytes(path, remedy=REMEDY)
     text = data.decode("utf-8", "backslashreplace")
     messages = parse_log(text)
     if not any(isinstance(event, (Call, Return)) for event in parse_events(messages)) and (

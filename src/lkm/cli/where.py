@@ -10,7 +10,7 @@ import argparse
 from typing import Any
 
 from lkm.boot.where import Presence, Where, read_where
-from lkm.cli.boot_source import root_of
+from lkm.cli.boot_source import add_source_options, place_of
 from lkm.cli.render import plain
 
 __all__ = ["configure", "run"]
@@ -21,16 +21,14 @@ SCHEMA = "lkm.where/1"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `lkm where`."""
     parser.add_argument("name", metavar="NAME", help="a module, an alias, or a module's file")
-    parser.add_argument(
-        "--kernel", metavar="RELEASE", default="", help="for another kernel than the running one"
-    )
-    parser.add_argument("--root", metavar="DIR", default="/", help="read below DIR")
+    add_source_options(parser)
     parser.add_argument("--json", action="store_true", help=f"one JSON object, schema {SCHEMA}")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what the name is; 1: nothing that this kernel knows."""
-    found = read_where(root_of(arguments), arguments.name)
+    root, table = place_of(arguments)
+    found = read_where(root, arguments.name, table)
     if arguments.json:
         import json
 

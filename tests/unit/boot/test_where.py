@@ -11,6 +11,7 @@ import pytest
 from lkm.boot.builtin import Parameter, read_builtins
 from lkm.boot.where import Line, Presence, read_where
 from lkm.cli.main import run
+from lkm.errors import LkmError
 from lkm.formats.index_writer import pack_values, render_index
 from lkm.names import ModuleName
 from lkm.root import Root
@@ -238,8 +239,10 @@ def test_of_another_kernel_nothing_is_said_by_the_running_one(root: Root) -> Non
 
 
 def test_a_kernel_without_a_tree_is_an_error(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["where", "--root", root.path, "--kernel", "6.1.0-typo", "loop"]) == 1
-    assert "6.1.0-typo does not run, and has no tree" in capsys.readouterr().err
+    assert run(["where", "--root", root.path, "--kernel", "6.1.0-typo", "loop"]) == 2
+    assert f"no kernel 6.1.0-typo below {root.path}" in capsys.readouterr().err
+    with pytest.raises(LkmError, match=r"6\.1\.0-typo does not run, and has no tree"):
+        read_where(root._replace(release="6.1.0-typo"), "loop")
 
 
 def test_an_initcall_that_the_command_line_leaves_out(root: Root, capsys: pytest.CaptureFixture[str]) -> None:

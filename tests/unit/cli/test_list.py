@@ -100,6 +100,42 @@ def test_kernel_without_loadable_modules(tmp_path: Path, capsys: pytest.CaptureF
         assert err == "lkm: this kernel has no loadable modules (CONFIG_MODULES is off)\n"
 
 
+def test_what_is_built_in_needs_no_loadable_modules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = Tree(str(tmp_path))
+    options = ["list", "--builtin", "--root", tree.root.path]
+    assert run(options) == 2
+    assert "none is installed there" in capsys.readouterr().err
+    tree.directory("/lib/modules/6.1.7/kernel")
+    assert run(options) == 1
+    assert "lib/modules/6.1.7 does not say what is built in" in capsys.readouterr().err
+    tree.write("/lib/modules/6.1.7/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+    for files in ([], ["/proc/stat"], ["/proc/sys/kernel/osrelease"]):
+        for path in files:
+            tree.write(path, "6.1.7\n")
+        assert run(options) == 0
+        out, err = capsys.readouterr()
+        assert [line.split()[0] for line in out.splitlines()] == ["Built", "ext4"]
+        assert err.endswith("; what is built in is shown alone\n")
+    assert run([*options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["release"], found["modules"], found["builtin"][0]["name"]) == ("6.1.7", [], "ext4")
+
+
+def test_of_another_kernel_what_is_loaded_is_not_shown(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree.write("/proc/sys/kernel/osrelease", "6.1.7\n")
+    tree.write("/lib/modules/6.12.1/kernel/x", "")
+    tree.write("/lib/modules/6.12.1/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+    assert run(["list", "--root", tree.root.path, "--builtin", "--kernel", "6.12"]) == 0
+    assert "stuck" not in capsys.readouterr().out
+    for option in ("--kernel", "--image"):
+        assert run(["list", "--root", tree.root.path, option, "6.12"]) == 2
+        assert f"{option} goes with --builtin" in capsys.readouterr().err
+
+
 def test_start_imports_nothing_heavy(tree: Tree) -> None:
     """Start-up time is a promise; what it costs is mostly imports."""
     code = (

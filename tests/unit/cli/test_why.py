@@ -71,8 +71,10 @@ def test_a_bad_snapshot_is_one_line_and_exit_code_1(
 
 
 def test_a_missing_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["why", "x", "--snapshot", "/nowhere/s.json"]) == 1
-    assert capsys.readouterr().err == "lkm: /nowhere/s.json cannot be read: No such file or directory\n"
+    assert run(["why", "x", "--snapshot", "/nowhere/s.json"]) == 2
+    assert capsys.readouterr().err == (
+        "lkm: /nowhere/s.json cannot be read: No such file or directory; record one with lkm snapshot\n"
+    )
 
 
 def test_a_plan_for_another_module_or_of_nonsense_is_refused(

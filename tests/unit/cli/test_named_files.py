@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Files that are named and cannot be read: the path, the reason and the way on in one line, and the documented
+code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lkm.cli import files
+from lkm.cli.main import run
+from lkm.errors import LkmError, NeedsRoot, UsageError
+
+SYMVERS = "0x00000001\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n"
+
+
+@pytest.fixture
+def symvers(tmp_path: Path) -> str:
+    path = tmp_path / "Module.symvers"
+    path.write_text(SYMVERS, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["info", "{}"],
+        ["check", "{}"],
+        ["check", "--symvers", "{}", "{}"],
+        ["load", "{}"],
+        ["life", "{}"],
+        ["symvers", "diff", "{}", "{}"],
+        ["symvers", "diff", "SYMVERS", "{}"],
+        ["symvers", "diff", "SYMVERS", "SYMVERS", "{}"],
+        ["why", "x", "--snapshot", "{}"],
+        ["initcalls", "--timeline", "{}"],
+        ["initcalls", "--image", "{}"],
+        ["where", "--image", "{}", "x"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("reason", ["No such file or directory", "Is a directory"])
+def test_a_path_that_is_no_file(
+    argv: list[str],
+    reason: str,
+    symvers: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "missing.ko"
+    if reason == "Is a directory":
+        path.mkdir()
+    assert run([symvers if word == "SYMVERS" else word.format(path) for word in argv]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"lkm: {path} cannot be read: {reason}; ")
+
+
+def test_symvers_ends_with_1_for_a_difference_alone(
+    symvers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, broken = tmp_path / "other", tmp_path / "broken.ko"
+    other.write_text(SYMVERS.replace("printk", "print"), encoding="utf-8")
+    broken.write_bytes(b"\x7fELF")
+    assert run(["symvers", "diff", symvers, symvers]) == 0
+    assert run(["symvers", "diff", symvers, str(other)]) == 1
+    capsys.readouterr()
+    for argv in (
+        [symvers, str(other), str(broken)],
+        [str(broken), symvers],
+        ["", symvers],
+        ["0.01", symvers],
+    ):
+        assert run(["symvers", "diff", *argv]) == 2, argv
+        assert capsys.readouterr().err.startswith("lkm: ")
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+@pytest.mark.parametrize("name", ["", "no_such_module", "[", "."])
+def test_a_name_of_nothing(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, name]) == 2
+    assert repr(name) in capsys.readouterr().err
+
+
+def test_who_may_not_read_is_told_that_root_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symvers: str
+) -> None:
+    def refuse(*_words: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "open", refuse, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    with pytest.raises(NeedsRoot, match=r"Module\.symvers cannot be read: Permission denied; run it as root"):
+        files.read_named_bytes(symvers, remedy="")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(LkmError) as raised:
+        files.check_named_file(symvers, remedy="")
+    assert not isinstance(raised.value, (NeedsRoot, UsageError))
