@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import lzma
 import os
 import struct
@@ -116,6 +117,16 @@ def test_options(tmp_path: Path, capfd: pytest.CaptureFixture[str], options: lis
     }
     make_tree(tmp_path, {**FILES, **names}, order=[*ORDER, *names])
     assert_same_as_kmod(tmp_path, capfd, *options)
+
+
+def test_json_and_no_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make_tree(tmp_path, FILES, order=ORDER)
+    assert lkm(tmp_path, "-n") == 0
+    text = capfd.readouterr().out
+    assert lkm(tmp_path, "-n", "--json") == 0
+    done = json.loads(capfd.readouterr().out)
+    assert text.startswith("kernel/")
+    assert (done["schema"], done["written"], done["text"]) == ("lkm.depmod/1", [], text)
 
 
 def test_named_files_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -69,14 +69,16 @@ def run(argv: list[str]) -> int:
     from lkm.tree.depmod.run import DepmodError, run_depmod
 
     gc.disable()  # a tenth of the time: there are no cycles to find, and the process ends
+    shown: list[bytes] = []
     try:
-        done = run_depmod(request, _report, log.write_bytes)
+        done = run_depmod(request, _report, shown.append if request.json else log.write_bytes)
     except DepmodError as error:
         return log.fatal(error.message) if error.message else 1
     if request.json:
         import json
 
-        log.write(json.dumps({"schema": SCHEMA, **done}, indent=1) + "\n")
+        text = {"text": b"".join(shown).decode("utf-8", "backslashreplace")} if request.show else {}
+        log.write(json.dumps({"schema": SCHEMA, **done, **text}, indent=1) + "\n")
     return 0
 
 
