@@ -6,8 +6,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 from lkm.cli import lab_demo
 from lkm.errors import UsageError
@@ -47,8 +50,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Run one action; the exit code of `run` and `shell` is their command's."""
     if arguments.mirror:
         os.environ["LKM_LAB_MIRROR"] = arguments.mirror
+    if getattr(arguments, "share", None) is not None and not os.path.isdir(arguments.share):
+        raise UsageError(f"--share: {arguments.share!r} is not a directory")  # before a guest is made for it
     actions = {"run": _run, "shell": _shell, "kernels": _kernels, "build": _build, "demo": lab_demo.run}
-    return actions[arguments.action](arguments)
+    with _ending_in_order():
+        return actions[arguments.action](arguments)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Unwind where a signal ends the process (128 + its number): a guest's QEMU would outlive it."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _configure_run(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import os
 import sys
 
 import lkm
-from lkm.errors import LkmError, Refused
+from lkm.errors import LkmError, Refused, UsageError
 
 __all__ = ["LAUNCHER", "NAMES", "configure", "launcher_text", "run"]
 
@@ -38,7 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make or remove the links. LkmError if DIR cannot be written, Refused where another's files are in the way."""
+    if not arguments.directory:
+        raise UsageError("the name of the directory is empty", remedy="name one: lkm links DIR")
     directory = os.path.abspath(arguments.directory)
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise UsageError(f"{directory} is no directory", remedy="name one: lkm links DIR")
     try:
         done = _remove(directory) if arguments.remove else _make(directory, force=arguments.force)
     except OSError as error:

@@ -83,7 +83,16 @@ def run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"lkm: {error}", file=sys.stderr)
+        where = error.filename or "standard output, or another open file"
+        print(f"lkm: {where}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "lkm").partition(".")[0] == "lkm":
+            raise
+        print(
+            f"lkm: this takes the Python package {error.name}, which is not here; pip install 'lkm[lab]' has it",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("lkm: interrupted", file=sys.stderr)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lkm.cli.chosen_kernel import choose_kernel
+from lkm.cli.files import check_named_file
 from lkm.errors import UsageError
 from lkm.modpost.kernel import Kernel, read_kernel
 from lkm.modpost.problems import Problem
@@ -53,6 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(
                 f"{output} would replace {path}, which it is made of", remedy="name another file with -o"
             )
+    check_named_file(arguments.object, remedy="name an object file (.o)")
+    for path in arguments.others:
+        check_named_file(path, remedy="--with names a module (.ko) or a Module.symvers")
+    if arguments.symvers:
+        check_named_file(arguments.symvers, remedy="--symvers names a Module.symvers")
     root, live = choose_kernel(arguments.kernel, arguments.tree)
     kernel = read_kernel(root, live=live, symvers=arguments.symvers, others=arguments.others)
     outcome = modpost(arguments.object, kernel, output)

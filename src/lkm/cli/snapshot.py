@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from lkm.errors import LkmError
+from lkm.errors import LkmError, UsageError
 from lkm.root import Root
 from lkm.system.capture import capture
 
@@ -25,6 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the snapshot; what could not be read is said on standard error. LkmError if FILE fails."""
+    if not os.path.isdir(arguments.root):
+        raise UsageError(
+            f"--root: {arguments.root!r} is no directory", remedy="name the root of a recorded tree"
+        )
+    if arguments.output is not None and not os.path.basename(arguments.output):
+        raise UsageError(f"--output: {arguments.output!r} names no file")
     snapshot = capture(Root.live()._replace(path=arguments.root))
     for note in snapshot.notes:
         print(f"lkm: {note}", file=sys.stderr)
@@ -52,4 +58,6 @@ def _write(path: str, text: str) -> None:
                 os.unlink(target)
             raise
     except OSError as error:
-        raise LkmError(f"{path}: {error.strerror}") from error
+        raise LkmError(
+            f"{path} cannot be written: {error.strerror}", remedy="name another file with -o"
+        ) from error

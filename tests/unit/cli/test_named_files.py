@@ -38,6 +38,9 @@ def symvers(tmp_path: Path) -> str:
         ["initcalls", "--timeline", "{}"],
         ["initcalls", "--image", "{}"],
         ["where", "--image", "{}", "x"],
+        ["modpost", "{}", "-o", "x.ko"],
+        ["modpost", "SYMVERS", "--with", "{}", "-o", "x.ko"],
+        ["modpost", "SYMVERS", "--symvers", "{}", "-o", "x.ko"],
     ],
     ids=" ".join,
 )
@@ -98,3 +101,20 @@ def test_who_may_not_read_is_told_that_root_may(
     with pytest.raises(LkmError) as raised:
         files.check_named_file(symvers, remedy="")
     assert not isinstance(raised.value, (NeedsRoot, UsageError))
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["links", ""], "the name of the directory is empty"),
+        (["links", "SYMVERS"], "Module.symvers is no directory"),
+        (["snapshot", "--root", "/nowhere"], "--root: '/nowhere' is no directory"),
+        (["snapshot", "--output", ""], "--output: '' names no file"),
+        (["snapshot", "-o", "/tmp/"], "--output: '/tmp/' names no file"),
+    ],
+)
+def test_a_place_that_is_none(
+    argv: list[str], says: str, symvers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([symvers if word == "SYMVERS" else word for word in argv]) == 2
+    assert says in capsys.readouterr().err

@@ -28,3 +28,10 @@ def test_a_character_that_the_output_does_not_have_is_told_as_its_number() -> No
     done = ask("--help", PYTHONIOENCODING="latin-1")
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"usage: lkm COMMAND \\u2026" in done.stdout
+
+
+def test_a_full_device_is_told_by_its_name() -> None:
+    command = ["sh", "-c", 'exec "$0" -m lkm --help >/dev/full', sys.executable]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"lkm: standard output, or another open file: No space left on device\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,41 @@ GUEST = ["run", "shell", "demo"]
 
 def _argv(action: str, *options: str) -> list[str]:
     return ["lab", action, *options, *(["--", "true"] if action == "run" else [])]
+
+
+@pytest.mark.parametrize("action", ["run", "shell"])
+def test_a_share_is_looked_at_before_a_guest_is_made(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(_argv(action, "--share", "/nowhere")) == 2
+    assert capsys.readouterr().err == "lkm: --share: '/nowhere' is not a directory\n"
+
+
+def test_a_package_that_is_not_here_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "lkm.lab.vm", raising=False)
+    for name in [name for name in sys.modules if name.startswith(("lkm.lab.", "qemu"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "qemu", None)
+    assert "takes the Python package qemu" in _complaint(_argv("run"), 1, capsys)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_unwinds(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a guest is not left behind."""
+    unwound = []
+
+    def wait(_arguments: object) -> int:
+        try:
+            signal.raise_signal(number)
+        finally:
+            unwound.append(number)
+        return 0
+
+    monkeypatch.setattr("lkm.cli.lab._kernels", wait)
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_DFL)
+    with pytest.raises(SystemExit) as raised:
+        run(["lab", "kernels"])
+    assert (raised.value.code, unwound) == (128 + number, [number])
 
 
 @pytest.mark.parametrize("action", GUEST)
