@@ -151,7 +151,7 @@ def _built_in(root: Root, name: ModuleName, table: InitcallTable | None) -> Life
     runs, lost = _runs(root, everything) if running else (None, "")
     left_out = _init_blacklist(root) if running else ()
     steps = (
-        Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(builtin)),
+        Step("it is linked into the kernel", "module_init, include/linux/module.h", _linked(root, builtin)),
         Step("its parameters are set", "parse_args in start_kernel", _parameters(shown, name, builtin)),
         Step("its initcalls are called", _callers(calls), _called(calls, runs, note, lost, left_out)),
         Step("its init code is freed", "free_initmem", ("with that of all others, before /init starts",)),
@@ -168,12 +168,16 @@ def _built_in(root: Root, name: ModuleName, table: InitcallTable | None) -> Life
     return Life(name, "built-in", root.release, "", now, None, None, (), (), calls, steps, ())
 
 
-def _linked(builtin: Builtin | None) -> tuple[str, ...]:
+def _linked(root: Root, builtin: Builtin | None) -> tuple[str, ...]:
     lines = ["there is no file to load, no struct module, and no row in lsmod"]
     if builtin and builtin.path:
         lines.append(f"modules.builtin has it as {builtin.path}")
-    else:
+    elif os.path.exists(os.path.join(root.modules_dir, "modules.builtin")):
         lines.append("modules.builtin does not have it: it could not have been a module")
+    else:
+        lines.append(
+            "whether it could have been a module is not told: there is no modules.builtin of this kernel"
+        )
     licences = builtin.values("license") if builtin else ()
     return (*lines, *(f"licence: {text}" for text in licences))
 

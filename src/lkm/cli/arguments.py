@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_plan_options", "quoted_parameter", "seconds"]
+from lkm.cli.files import is_path
+from lkm.errors import UsageError
+from lkm.names import ModuleName, module_name, module_name_from_path
+
+__all__ = ["add_plan_options", "named_module", "quoted_parameter", "seconds"]
 
 LONGEST = 7 * 24 * 3600.0
 
@@ -29,6 +33,18 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", metavar="FILE", help="where the record goes (default: below /var/lib/lkm)"
     )
+
+
+def named_module(text: str) -> ModuleName:
+    """The module of that name. UsageError for what is none: a path, or nothing."""
+    if is_path(text):
+        name = module_name_from_path(text)
+        raise UsageError(
+            f"{text} is a file, and no name of a module", remedy=f"name the module: {name or 'NAME'}"
+        )
+    if text in ("", ".", ".."):
+        raise UsageError(f"{text!r} is no name of a module", remedy="lkm list has those that are loaded")
+    return module_name(text)
 
 
 def quoted_parameter(param: str) -> str:

@@ -11,11 +11,10 @@ import argparse
 import json
 import sys
 
-from lkm.cli.arguments import add_plan_options
+from lkm.cli.arguments import add_plan_options, named_module
 from lkm.cli.render import wants_colour
 from lkm.cli.rescue import exit_code, read_plan, render_result, result_as_object
 from lkm.cli.signing import add_signing_options, read_signer
-from lkm.names import module_name
 from lkm.rescue.record import default_record_path
 from lkm.rescue.request import Request
 from lkm.rescue.rescue import plan_only, rescue
@@ -41,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Quarantine, or plan; 0: the name is free, 1: it failed, 3: refused, 4: root would help."""
-    name = module_name(arguments.name)
+    name = named_module(arguments.name)
     options = Options(
         request=Request(quarantine=True),
         force=arguments.force,

@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-from lkm.cli.arguments import add_plan_options, seconds
+from lkm.cli.arguments import add_plan_options, named_module, seconds
 from lkm.cli.ending import render_ending
 from lkm.cli.files import read_named_file
 from lkm.cli.heal_step import healing_as_object, render_heal_step
@@ -22,7 +22,7 @@ from lkm.cli.signing import add_signing_options, read_signer
 from lkm.cli.why import as_object
 from lkm.diagnosis.findings import Verdict
 from lkm.errors import UsageError
-from lkm.names import ModuleName, module_name
+from lkm.names import ModuleName
 from lkm.rescue.plan import Plan, StepKind
 from lkm.rescue.record import default_record_path
 from lkm.rescue.request import Request, parse_call
@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Rescue, or plan; 0: it is gone, 1: it failed, 3: refused, 4: root would help."""
-    name = module_name(arguments.name)
+    name = named_module(arguments.name)
     options = Options(
         request=_request(arguments),
         force=arguments.force,

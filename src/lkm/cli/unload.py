@@ -9,12 +9,11 @@ import os
 import sys
 from typing import NamedTuple
 
-from lkm.cli.arguments import seconds
+from lkm.cli.arguments import named_module, seconds
 from lkm.cli.messages import messages_as_objects, render_messages
 from lkm.cli.render import plain, wants_colour
 from lkm.cli.why import as_object, render_diagnosis
 from lkm.diagnosis.findings import FindingCode, Verdict
-from lkm.names import module_name
 from lkm.rescue.execute import RemovalOutcome
 from lkm.rescue.unload import UnloadResult, unload
 from lkm.root import Root
@@ -46,7 +45,7 @@ class _Ending(NamedTuple):
 def run(arguments: argparse.Namespace) -> int:
     """Unload; 0: gone, 1: something is in the way or it failed, 3: refused, 4: root would help."""
     root = Root.live()
-    name = module_name(arguments.name)
+    name = named_module(arguments.name)
     result = unload(root, name, wait=arguments.wait, exit_seconds=arguments.exit_wait)
     ending = _ending(result)
     loglevel = read_console_loglevel(root)

@@ -8,13 +8,13 @@ import json
 import sys
 from typing import Any
 
+from lkm.cli.arguments import named_module
 from lkm.cli.files import read_named_file
 from lkm.cli.render import plain, styled, wants_colour
 from lkm.cli.scan_progress import ScanProgress
 from lkm.diagnosis.diagnose import diagnose
 from lkm.diagnosis.findings import Diagnosis, FindingCode, Verdict
 from lkm.errors import NoLoadableModules, UsageError
-from lkm.names import module_name
 from lkm.root import Root
 from lkm.system.scan.capture import with_scans
 from lkm.system.scanned import HitClass, Scan
@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--scan searches this machine's memory, --snapshot is another time's", remedy="leave out one"
         )
+    name = named_module(arguments.name)
     snapshot = read_snapshot(arguments.snapshot)
     if snapshot.policy.loadable is False:
         raise NoLoadableModules
-    name = module_name(arguments.name)
     diagnosis = diagnose(snapshot, name)
     if _wants_scan(arguments, snapshot, diagnosis):
         progress = ScanProgress()

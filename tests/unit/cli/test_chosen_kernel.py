@@ -100,7 +100,7 @@ def commands(base: str) -> dict[str, list[str]]:
         "life": ["life", "--root", base, "ext4"],
         "initcalls": ["initcalls", "--root", base],
         "check": ["check", "--tree", base, "ext4"],
-        "modpost": ["modpost", "--tree", base, os.devnull + ".o"],
+        "modpost": ["modpost", "--tree", base, os.devnull, "-o", "x.ko"],
     }
 
 
@@ -120,6 +120,17 @@ def test_each_command_says_which_there_are(base: str, name: str, capsys: pytest.
 def test_info_takes_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["info", "--kernel", "0.01", "x"]) == 2
     assert "no kernel 0.01 below /" in capsys.readouterr().err
+
+
+def test_without_modules_builtin_nothing_is_said_of_it(
+    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(make_elf(make_kernel() + f"Linux version {OLD} (somebody@somewhere)".encode()))
+    for says in ("it could not have been a module", "there is no modules.builtin"):
+        assert run(["life", "--root", base, "--image", str(image), "part7"]) == 0
+        assert says in capsys.readouterr().out
+        Path(base, "lib/modules", OLD, "modules.builtin").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("argv", [["where", "part7"], ["life", "part7"], ["list", "--builtin"]])

@@ -175,7 +175,7 @@ def test_snapshot_to_a_device_writes_to_it(tree: Tree) -> None:
 
 def test_snapshot_that_cannot_be_written(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["snapshot", "-o", "/nonexistent/out.json", "--root", tree.root.path]) == 1
-    assert "/nonexistent/out.json: No such file" in capsys.readouterr().err
+    assert "/nonexistent/out.json cannot be written: No such file" in capsys.readouterr().err
 
 
 def test_snapshot_that_finds_no_room_leaves_nothing(tree: Tree, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_snapshot_that_finds_no_room_leaves_nothing(tree: Tree, tmp_path: Path) 
         check=False,
     )
     assert done.returncode == 1
-    assert f"{target}: File too large" in done.stderr
+    assert f"{target} cannot be written: File too large" in done.stderr
     assert list(target.parent.iterdir()) == []
 
 

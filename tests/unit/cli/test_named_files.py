@@ -118,3 +118,13 @@ def test_a_place_that_is_none(
 ) -> None:
     assert run([symvers if word == "SYMVERS" else word for word in argv]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["why", "unload", "rescue", "quarantine"])
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [("", "'' is no name of a module"), ("..", "is no name"), ("/a/x-y.ko", "name the module: x_y")],
+)
+def test_what_can_be_no_name(command: str, word: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, word]) == 2
+    assert says in capsys.readouterr().err
