@@ -25,7 +25,6 @@ from lkm.preflight.needs import Need, find_needs
 from lkm.preflight.read import read_target
 from lkm.preflight.values import Prediction
 from lkm.root import Root
-from lkm.system.files import read_bytes
 from lkm.tree.tree import Tree
 
 __all__ = ["configure", "run"]

@@ -27,7 +27,6 @@ def symvers(tmp_path: Path) -> str:
     "argv",
     [
         ["info", "{}"],
-        ["check", "{}"],
         ["check", "--symvers", "{}", "{}"],
         ["load", "{}"],
         ["life", "{}"],
@@ -59,6 +58,11 @@ def test_a_path_that_is_no_file(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"lkm: {path} cannot be read: {reason}; ")
+
+
+def test_check_of_a_path_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", str(tmp_path / "missing.ko")]) == 2
+    assert "missing.ko cannot be read: No such file or directory; " in capsys.readouterr().err
 
 
 def test_symvers_ends_with_1_for_a_difference_alone(
