@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -37,6 +38,10 @@ SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
 R_X86_64_64, R_AARCH64_ABS64 = 1, 257
+
+
+_MOST_KNOWN = 4096
+"""Names of a table that are kept by their place: all of them would take more memory than the symbols."""
 
 
 class ElfError(ParseError):
@@ -164,6 +169,8 @@ class _Strings:
             if self._budget < 0:
                 raise ElfError(f"{self._where}: names overlap beyond reason")
             text = self._data[offset:end].decode("utf-8", "backslashreplace")
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             self._known[offset] = text
         return text
 
@@ -234,19 +241,20 @@ class Elf:
         where = f"{self.name}: symbols in {table.name!r}"
         layout = self._layout
         _check_table(where, table, layout.symbol.size)
-        strings = self._strings(where, table.link)
-        names = strings.get
+        return tuple(self._read_symbols(where, table))
+
+    def _read_symbols(self, where: str, table: Section) -> Iterator[Symbol]:
+        layout = self._layout
+        names = self._strings(where, table.link).get
         extended = self._extended_indexes(table)
-        made: list[Symbol] = []
-        for row in layout.symbol.iter_unpack(table.data):
+        for number, row in enumerate(layout.symbol.iter_unpack(table.data)):
             if layout.bits == 64:
                 st_name, info, other, shndx, value, size = row
             else:
                 st_name, value, size, info, other, shndx = row
             if shndx == SHN_XINDEX:
-                shndx = self._extended_index(where, extended, len(made))
-            made.append(Symbol(names(st_name), value, size, info >> 4, info & 15, other & 3, shndx))
-        return tuple(made)
+                shndx = self._extended_index(where, extended, number)
+            yield Symbol(names(st_name), value, size, info >> 4, info & 15, other & 3, shndx)
 
     def relocations(self, section: Section) -> tuple[Relocation, ...]:
         """The relocations that apply to `section`, in file order (of `.rela.X` for the section X)."""
@@ -287,22 +295,23 @@ class Elf:
         self._check_range(where, shoff, shnum * layout.size)
         if shnum == 0:
             return ()
-        rows = list(layout.iter_unpack(self.data[shoff : shoff + shnum * layout.size]))
+        table = self.data[shoff : shoff + shnum * layout.size]
         if shstrndx >= shnum:
             raise ElfError(f"{where}: names are in section {shstrndx} of {shnum}")
-        self._check_contents(rows)
-        names_at, names_size = rows[shstrndx][4:6]
-        if rows[shstrndx][1] == SHT_NOBITS:
+        self._check_contents(layout.iter_unpack(table))
+        _, kind, _, _, names_at, names_size = layout.unpack_from(table, shstrndx * layout.size)[:6]
+        if kind == SHT_NOBITS:
             raise ElfError(f"{where}: the section with their names is empty")
         names = _Strings(where, self.data[names_at : names_at + names_size], self._budget())
+        nothing = self.data[0:0]
         made: list[Section] = []
-        for row in rows:
+        for row in layout.iter_unpack(table):
             empty = row[1] in {SHT_NULL, SHT_NOBITS}
-            data = self.data[0:0] if empty else self.data[row[4] : row[4] + row[5]]
+            data = nothing if empty else self.data[row[4] : row[4] + row[5]]
             made.append(Section._make((len(made), names.get(row[0]), *row[1:], data)))
         return tuple(made)
 
-    def _check_contents(self, rows: list[tuple[int, ...]]) -> None:
+    def _check_contents(self, rows: Iterable[tuple[int, ...]]) -> None:
         """Each section's bytes are in the file, and together they are not more than the file can hold."""
         total = 0
         for index, row in enumerate(rows):
@@ -326,7 +335,7 @@ class Elf:
 
     def _budget(self) -> int:
         """How many characters of names one table may give: tail merging shares some, a corrupt file all."""
-        return 65536 + 2 * len(self.data)
+        return 65536 + len(self.data)
 
     def _extended_indexes(self, table: Section) -> memoryview | None:
         for section in self.sections:
