@@ -138,6 +138,36 @@ def test_who_needs_what_it_did_is_not_resolved_anew(
     assert_as_made_anew(tree)
 
 
+def test_modules_come_and_go_between_others(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """All numbers behind them change; the indexes are patched all the same, again and again."""
+    directory = tree / "lib/modules" / RELEASE
+    make_tree(
+        tree,
+        {
+            f"kernel/m{number}.ko": module_bytes(
+                f"m{number}",
+                exports=[f"s{number}"],
+                imports=[f"s{number + 1}"],
+                info=[("alias", "all"), ("alias", f"own-{number}"), ("softdep", "pre: a")],
+            )
+            for number in range(8)
+        },
+    )
+    settle()
+    lkm(tree)
+    for gone in ("m3", "m0", "b"):
+        (directory / f"kernel/{gone}.ko").rename(directory / f"kernel/{gone}")
+        assert done(tree, capfd)[0] == 0
+        assert_as_made_anew(tree)
+    (directory / "kernel/m5.ko").rename(directory / "extra-m5.ko")
+    assert done(tree, capfd)[0] == 1
+    assert_as_made_anew(tree)
+    for back in ("m0", "m3", "b"):
+        (directory / f"kernel/{back}").rename(directory / f"kernel/{back}.ko")
+        done(tree, capfd)
+        assert_as_made_anew(tree)
+
+
 def test_a_deleted_exporter_is_missed(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """With -A too, where kmod looks at times only."""
     directory = tree / "lib/modules" / RELEASE

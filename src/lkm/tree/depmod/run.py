@@ -109,13 +109,20 @@ class _Run:
                 reason = explain(path)
                 if reason:
                     self.report("NOTICE", f"{os.path.basename(os.fsdecode(path))}: {reason}")
-        update = bool(not leftovers(request.output) and may_update(collection.known, modules.paths))
+        update = self._may_update(collection, state, modules)
         written: list[bytes] | None = None
         if update and place and self._is_plain(kernel) and collection.is_settled():
             written = self._make_files(collection, state, modules, None, update=True, place=place)
         if written is None:
             written = self._resolve_and_write(collection, state, modules, kernel, update=update, place=place)
         return self._summary(len(found), collection.fresh, unreadable, written)
+
+    def _may_update(self, collection: Collection, state: State, modules: Modules) -> bool:
+        """Whether the files are as the run before left them, without anything to tell, and its modules are known."""
+        cache = collection.cache
+        if not cache or leftovers(self.request.output) or not state.compare(cache.read_state()):
+            return False
+        return may_update(collection.known, modules.paths)
 
     def _is_plain(self, kernel: dict[bytes, int] | None) -> bool:
         """Whether nothing is to be told of what modules need."""
@@ -267,8 +274,7 @@ class _Run:
         request, directory = self.request, self.request.output
         try:
             contents = None
-            cache = collection.cache
-            if update and cache and state.compare(cache.read_state()) and not leftovers(directory):
+            if update:
                 contents = update_files(directory, collection.known, modules, resolved, report=self.report)
             if resolved is None:
                 if contents is None:
