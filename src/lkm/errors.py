@@ -27,6 +27,7 @@
     ├── IndexWriteError (ValueError)  keys or values that an index file cannot hold          (exit 1)
     ├── ModinfoError              a file that modinfo cannot read as a module                (exit 1)
     ├── DepmodError               the files that depmod makes cannot be made                 (exit 1)
+    ├── FileFault                 a file that no kernel takes for a module: foretold, not raised to users
     ├── KernelCallError (OSError) a system call failed, was killed or did not return         (exit 1)
     │   └── NoLoadableModules     the kernel was built without them
     ├── Busy                      another lkm is at work on this kernel                      (exit 1)

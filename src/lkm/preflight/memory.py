@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from lkm.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, Machine
+from lkm.formats.raw_module import RawSection
 from lkm.preflight.load import Load
 from lkm.preflight.values import Cause, Problem, StageResult
 
@@ -60,19 +61,16 @@ def _sizes(load: Load) -> list[int]:
     """Of each piece of memory: the module's and its init's; since 6.4 one for each group of both."""
     image = load.image
     left_out = {load.info, load.versions_section, image.find(".data..percpu")}
+    groups: dict[tuple[bool, int], list[RawSection]] = {}
+    for number, row in enumerate(image.sections):
+        if row.flags & SHF_ALLOC and number not in left_out:
+            init = image.name(number).startswith(".init")
+            groups.setdefault((init, _group_of(row.flags)), []).append(row)
     sizes: list[int] = []
     for init in (False, True):
-        rest = [
-            (number, row) for number, row in enumerate(image.sections)
-            if row.flags & SHF_ALLOC and number not in left_out and image.name(number).startswith(".init") is init
-        ]  # fmt: skip
         size = 0
-        for wanted, unwanted in _GROUPS:
-            some = [
-                each for each in rest if each[1].flags & wanted == wanted and not each[1].flags & unwanted
-            ]
-            rest = [each for each in rest if each not in some]
-            for _, row in some:
+        for group in range(len(_GROUPS)):
+            for row in groups.get((init, group), ()):
                 size = (_aligned(size, row.align or 1) + row.size) % _WORD
             size = _aligned(size, _PAGE)
             if load.rules.early_checks:
@@ -80,6 +78,14 @@ def _sizes(load: Load) -> list[int]:
                 size = 0
         sizes.append(size)
     return sizes
+
+
+def _group_of(flags: int) -> int:
+    """The first that takes such a section; behind the last: none."""
+    for group, (wanted, unwanted) in enumerate(_GROUPS):
+        if flags & wanted == wanted and not flags & unwanted:
+            return group
+    return len(_GROUPS)
 
 
 def _aligned(size: int, align: int) -> int:
