@@ -148,7 +148,9 @@ class Editor:
         self.set_section(self.table, offset=offset, size=len(content))
 
     def versions(self) -> list[tuple[str, int]]:
+        """The whole entries."""
         raw = self.content("__versions")
+        raw = raw[: len(raw) // ENTRY_SIZE * ENTRY_SIZE]
         return [
             (name.split(b"\0", 1)[0].decode(), crc)
             for crc, name in struct.iter_unpack(f"<Q{ENTRY_SIZE - 8}s", raw)

@@ -61,8 +61,11 @@ def _names_elsewhere(editor: Editor, rng: random.Random, scene: Scene) -> bool:
 
 @mutation("section-table-shifted", tables=True)
 def _shifted(editor: Editor, rng: random.Random, scene: Scene) -> bool:
+    """Not so that the names are nowhere: 5.10 looks for their end before the file, and dies of it."""
     editor.set_header("shoff", max(0, editor.raw.header.shoff + rng.choice((-64, -8, -1, 1, 4, 64))))
-    return True
+    raw = editor.raw
+    names = raw.sections[raw.header.shstrndx :][:1]
+    return not names or names[0].offset + names[0].size > 0
 
 
 def _rows(editor: Editor, *types: int, alloc: bool) -> list[int]:
@@ -181,9 +184,9 @@ def _versions_cut(editor: Editor, rng: random.Random, scene: Scene) -> bool:
 @mutation("versions-twice")
 def _versions_twice(editor: Editor, rng: random.Random, scene: Scene) -> bool:
     """Of two entries of a name the first one counts."""
-    if not editor.has("__versions"):
+    versions = editor.versions() if editor.has("__versions") else []
+    if not versions:
         return False
-    versions = editor.versions()
     name, crc = rng.choice(versions)
     wrong = [(name, crc ^ 1)]
     editor.set_versions([*wrong, *versions] if rng.random() < 0.5 else [*versions, *wrong])

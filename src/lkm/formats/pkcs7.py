@@ -93,17 +93,34 @@ def rsa_numbers(key: bytes) -> Optional[tuple[int, int]]:
 def signer_of(message: bytes) -> Optional[bytes]:
     """The identifier of the first signer: the DER of its issuer and its serial number, or of a subject key.
 
-    None for what is no signed message.
+    None for what is no signed message, or has a signer who is not told to the end.
     """
     try:
         signer = signer_info(message)
         signer.take()  # the version
         if signer.tag() != _SEQUENCE:
-            return signer.whole()
-        who = signer.enter(_SEQUENCE)
-        return who.whole() + who.whole()
+            identity = signer.whole()
+        else:
+            who = signer.enter(_SEQUENCE)
+            identity = who.whole() + who.whole()
+        _skip_algorithm(signer)  # the hash
+        if signer.tag() != _SEQUENCE:
+            signer.take()  # attributes
+        _skip_algorithm(signer)  # the kind of key
+        signer.take(_OCTETS)
+        return identity
     except (IndexError, ValueError):
         return None
+
+
+def _skip_algorithm(values: Der) -> None:
+    """An AlgorithmIdentifier: what it is, and perhaps one value more. ValueError for anything else."""
+    algorithm = values.enter(_SEQUENCE)
+    algorithm.take(_OBJECT)
+    if algorithm.more():
+        algorithm.take()
+    if algorithm.more():
+        raise ValueError("an algorithm with more than its parameters")
 
 
 def signature_of(message: bytes) -> Optional[tuple[str, bytes]]:

@@ -230,7 +230,7 @@ class RawModule:
         if not index:
             return
         row = self.sections[index]
-        end = row.offset + len(self.content(row))
+        end = row.offset + row.size  # whatever its type
         mark = key.encode() + b"="
         at = row.offset if self.data.startswith(mark, row.offset) else self._next_entry(mark, row.offset, end)
         while 0 <= at < end:

@@ -8,6 +8,7 @@ Sources: btf_module_notify, btf_parse_module, btf_parse_hdr, btf_check_sec_info 
 from __future__ import annotations
 
 import errno
+import functools
 import struct
 from typing import Optional
 
@@ -82,7 +83,7 @@ def _btf_fault(data: bytes, *, layout: bool) -> Optional[Fault]:
 def _part_fault(places: list[tuple[int, int]], room: int) -> Optional[Fault]:
     """They must fill what is behind the header, without gaps."""
     total = 0
-    for start, size in sorted(places):
+    for start, size in sorted(places, key=functools.cmp_to_key(_compare)):
         if room < start:
             return "Invalid section offset", errno.EINVAL
         if total < start:
@@ -93,6 +94,12 @@ def _part_fault(places: list[tuple[int, int]], room: int) -> Optional[Fault]:
             return "Total section length too long", errno.EINVAL
         total += size
     return ("Unsupported section found", errno.EINVAL) if total != room else None
+
+
+def _compare(one: tuple[int, int], other: tuple[int, int]) -> int:
+    """btf_sec_info_cmp: the difference of two unsigned numbers, taken for a signed one of 32 bits."""
+    offsets, lengths = ((a - b + (1 << 31)) % (1 << 32) - (1 << 31) for a, b in zip(one, other))
+    return offsets or lengths
 
 
 def _string_fault(data: bytes, header: int, start: int, size: int, *, last: bool) -> Optional[Fault]:

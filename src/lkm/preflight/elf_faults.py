@@ -128,6 +128,8 @@ def check_name_table(load: Load, names: RawSection, source: str) -> Iterator[Pro
     end = names.offset + names.size
     if names.size == 0 and load.rules.elf is not ElfChecks.SILENT:
         yield fault(load, "empty section name table", "the table of section names is empty", source)
+    elif end == 0:
+        load.doubt("what is before the file: the kernel looks there for the end of the section names")
     elif load.image.data[end - 1 : end] != b"\0":
         yield fault(
             load,

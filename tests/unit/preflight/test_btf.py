@@ -38,6 +38,8 @@ def btf(
     (btf(header=0), "Invalid magic", errno.EINVAL),
     (btf(start=100, strings=0, text=STRINGS), "Invalid section offset", errno.EINVAL),
     (btf(start=4), "Unsupported section found", errno.EINVAL),
+    (btf(start=0x7FFFFFFF, strings=0, text=STRINGS), "Unsupported section found", errno.EINVAL),
+    (btf(start=0xFFFFFFFF, strings=0, text=STRINGS), "Invalid section offset", errno.EINVAL),
     (btf(strings=8), "Section overlap found", errno.EINVAL),
     (btf(length=6), "Total section length too long", errno.EINVAL),
     (btf(length=4), "Unsupported section found", errno.EINVAL),

@@ -49,6 +49,19 @@ def notes(prediction: Prediction) -> list[tuple[Cause, int | None]]:
     return [(problem.cause, problem.errno) for problem in prediction.problems]
 
 
+def test_a_message_whose_signer_is_not_told_to_the_end_is_none(tmp_path: Path) -> None:
+    data = signed(make_key_pair(tmp_path, "builder", curve=ec.SECP384R1()))
+    signature = split_signature(data)[1]
+    assert signature is not None
+    message = bytearray(signature.signature)
+    at = message.rindex(bytes.fromhex("06082a8648ce3d0403")) + 1  # the length of the kind of key
+    assert signer_of(bytes(message)) is not None
+    for bit in range(8):
+        message[at] ^= 1 << bit
+        assert signer_of(bytes(message)) is None
+        message[at] ^= 1 << bit
+
+
 @pytest.mark.parametrize("curve", [None, ec.SECP384R1()], ids=["rsa", "ecdsa"])
 @pytest.mark.parametrize("hash_name", ["sha256", "sha512"])
 def test_what_was_changed_after_signing_is_fatal(
