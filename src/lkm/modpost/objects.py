@@ -74,9 +74,16 @@ def read_object(data: bytes, *, name: str, machine: int) -> ObjectFile:
     _check_kind(elf, machine)
     info = elf.section(".modinfo")
     problems: list[Problem] = []
-    marked = elf.section(".export_symbol")
-    found = _tabled_exports(elf, problems) if marked is None else _marked_exports(elf, marked, problems)
-    exports = tuple(found)
+    marked = [section for section in elf.sections if section.name == ".export_symbol"]
+    tabled = list(_tabled_exports(elf, problems))
+    if marked and tabled:
+        raise ObjectError(
+            f"{name}: {tabled[0].name} is exported as before 6.4, others as since then (.export_symbol)",
+            remedy="compile all its parts with the headers of one kernel",
+        )
+    seen: set[str] = set()
+    found = (export for section in marked for export in _marked_exports(elf, section, seen, problems))
+    exports = tuple(tabled or found)
     problems += _commons(elf)
     defined = {symbol.name for symbol in elf.symbols if symbol.shndx not in (SHN_UNDEF, SHN_COMMON)}
     return ObjectFile(
@@ -84,7 +91,7 @@ def read_object(data: bytes, *, name: str, machine: int) -> ObjectFile:
         modinfo=parse_modinfo(info.data) if info else ModInfo(),
         imports=tuple(_imports(elf)),
         exports=exports,
-        generated=marked is not None,
+        generated=bool(marked),
         has_init="init_module" in defined,
         has_exit="cleanup_module" in defined,
         problems=tuple(problems),
@@ -193,8 +200,11 @@ def _undefined(name: str) -> Problem:
     return error(Kind.EXPORT_UNDEFINED, words, "define it, or drop the export", name)
 
 
-def _marked_exports(elf: Elf, section: Section, problems: list[Problem]) -> Iterator[Export]:
-    """What `.export_symbol` says: for each export a licence, a namespace, and a pointer to the symbol."""
+def _marked_exports(elf: Elf, section: Section, seen: set[str], problems: list[Problem]) -> Iterator[Export]:
+    """What `.export_symbol` says: for each export a licence, a namespace, and a pointer to the symbol.
+
+    seen  what is exported by sections before this one
+    """
     marks = sorted(
         (
             symbol
@@ -204,7 +214,6 @@ def _marked_exports(elf: Elf, section: Section, problems: list[Problem]) -> Iter
         key=lambda symbol: symbol.value,
     )
     starts = [mark.value for mark in marks]
-    seen: set[str] = set()
     rows = sorted(elf.relocations(section), key=lambda row: row.offset)
     at = -1
     for row in rows:

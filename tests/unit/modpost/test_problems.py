@@ -11,6 +11,7 @@ from lkm.errors import LkmError
 from lkm.formats.elf import R_X86_64_64, SHF_ALLOC, SHN_COMMON, STB_LOCAL, Machine, parse_elf
 from lkm.formats.elfwriter import NewRelocation, NewSection, NewSymbol
 from lkm.modpost.kernel import Kernel
+from lkm.modpost.objects import ObjectError
 from lkm.modpost.problems import Kind, Problem
 from lkm.modpost.run import make_module
 from tests.builders import make_module as make_ready
@@ -130,6 +131,14 @@ def test_exports_of_before_6_4_are_nothing_for_7_1() -> None:
     image = make_object(extra=sections, symbols=symbols)
     assert Kind.EXPORT_FORM not in problems_of(image, make_kernel("7.0.1"))
     assert problems_of(image, make_kernel("7.1.1"))[Kind.EXPORT_FORM].fatal
+
+
+def test_exports_of_both_forms_are_refused() -> None:
+    sections, symbols = old_exports()
+    image = make_object(marks=(("mine", "", ""),), extra=sections, symbols=symbols)
+    with pytest.raises(ObjectError, match=r"is exported as before 6\.4") as caught:
+        problems_of(image)
+    assert "headers of one kernel" in str(caught.value)
 
 
 def test_a_version_without_its_checksum_is_told() -> None:
