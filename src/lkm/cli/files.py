@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import islice
 
 from lkm.errors import LkmError, NeedsRoot, UsageError
 
 __all__ = ["check_named_file", "is_path", "read_named_bytes", "read_named_file"]
 
 _LIMIT = 1 << 29
+_PIECE = 1 << 20
 _MISNAMED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -33,8 +35,8 @@ def read_named_bytes(path: str, *, remedy: str) -> bytes:
     UsageError where there is no such file, with `remedy`; NeedsRoot where the caller may not; else LkmError.
     """
     try:
-        with open(path, "rb") as stream:
-            return stream.read(_LIMIT)
+        with open(path, "rb") as stream:  # in pieces: memory for what is asked for is taken before it is read
+            return b"".join(islice(iter(lambda: stream.read(_PIECE), b""), _LIMIT // _PIECE))
     except OSError as error:
         raise _unreadable(path, error, remedy) from error
 

@@ -5,6 +5,7 @@ code."""
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,21 @@ def test_a_place_that_is_none(
 def test_what_can_be_no_name(command: str, word: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, word]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_small_file_takes_little_memory(symvers: str) -> None:
+    """What may be read is half a gigabyte, which small machines do not have."""
+    tracemalloc.start()
+    try:
+        assert files.read_named_file(symvers, remedy="") == SYMVERS
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_is_read_than_there_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LIMIT", 8)
+    monkeypatch.setattr(files, "_PIECE", 4)
+    path = tmp_path / "long"
+    path.write_bytes(b"0123456789")
+    assert files.read_named_bytes(str(path), remedy="") == b"01234567"
