@@ -94,6 +94,9 @@ def run(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    except MemoryError:
+        print("lkm: there is not enough memory for this", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("lkm: interrupted", file=sys.stderr)
         return 130

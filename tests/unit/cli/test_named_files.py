@@ -151,3 +151,14 @@ def test_no_more_is_read_than_there_may_be(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "long"
     path.write_bytes(b"0123456789")
     assert files.read_named_bytes(str(path), remedy="") == b"01234567"
+
+
+def test_too_little_memory_is_told_in_one_line(
+    symvers: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str, *, remedy: str) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr("lkm.cli.symvers.read_named_bytes", fail)
+    assert run(["symvers", "diff", symvers, symvers]) == 1
+    assert capsys.readouterr().err == "lkm: there is not enough memory for this\n"
