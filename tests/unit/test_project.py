@@ -127,7 +127,7 @@ def test_both_synopses_show_every_option_and_no_other(command: str) -> None:
     blocks = re.split(r"^\.(?:br|SH .*)\n", page, flags=re.MULTILINE)
     in_page = "".join(block for block in blocks if re.match(rf"\.B lkm {command}\b", block))
     manual = section(text_of("docs/manual.md"), f"## lkm {command}")
-    in_manual = manual[: re.search(r"\n\n\S", manual).end()]  # type: ignore[union-attr]
+    in_manual = re.split(r"\n\n(?=\S)", manual, maxsplit=1)[0]
     for text in (in_page, in_manual):
         shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
         actions = [
