@@ -82,12 +82,19 @@ def run_cycles(guest: Guest, first: int, count: int) -> dict[str, Any]:
     return answer
 
 
+def tell_progress(where: str, tally: Tally, count: int) -> None:
+    """One line to stderr: a soak takes an hour."""
+    done, problems = sum(tally.done.values()), len(tally.problems)
+    print(f"{where}: {done} of {count}, {problems} problems", file=sys.stderr, flush=True)
+
+
 def soak_clones(kernel: str, share: str, first: int, count: int) -> Tally:
     """These cycles, a few in each clone."""
     tally = Tally()
     for at in range(first, first + count, ROUND):
         with Guest.clone(kernel, share=share) as guest:
             tally.add(run_cycles(guest, at, min(ROUND, first + count - at)))
+        tell_progress("in clones", tally, count)
     return tally
 
 
@@ -97,6 +104,7 @@ def soak_one_guest(kernel: str, share: str, first: int, count: int) -> Tally:
     with Guest.clone(kernel, share=share) as guest:
         for at in range(first, first + count, step):
             tally.add(run_cycles(guest, at, min(step, first + count - at)))
+            tell_progress("in one guest", tally, count)
             if tally.problems:
                 break
     return tally
