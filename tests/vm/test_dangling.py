@@ -4,17 +4,16 @@ and gives the verdict `crash` with its event; what leaves nothing behind gives n
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lkm.lab.build import build_modules
 from lkm.lab.vm import Guest
-from tests.vm.talk import prepare, run_python
+from tests.vm.look import look
+from tests.vm.talk import prepare
 
 # module → what a finding says of it, and a word of the event
 LEFT = {
@@ -37,30 +36,10 @@ FEW = 4
 """Pointers of unknown owners that a clean module may have: ftrace's records, where its list has no name."""
 CLEAN = ("bug_mod1", "none_exit", "decmod", "provider")
 
-LOOK = """
-import json, sys
-sys.path[0] = "/usr/lib/lkm"
-from lkm.diagnosis.diagnose import diagnose
-from lkm.root import Root
-from lkm.system.capture import capture
-from lkm.system.scan.capture import with_scans
-from lkm.values import encode
-names = sys.argv[1:]
-snapshot = with_scans(Root.live(), capture(Root.live()), names)
-answers = [{"scan": encode(scan), "why": encode(diagnose(snapshot, scan.module))} for scan in snapshot.scans]
-json.dump(answers, sys.stdout)
-"""
-
 
 def possible(kernel: str) -> dict[str, tuple[str, str]]:
     """Those of `LEFT` that this kernel can have: on arm64 no interrupt line is free for left_irq."""
     return {name: words for name, words in LEFT.items() if name != "left_irq" or "arm64" not in kernel}
-
-
-def look(guest: Guest, names: list[str]) -> dict[str, Any]:
-    """The scan and the diagnosis of each, of one look."""
-    found = json.loads(run_python(guest, LOOK, *names, timeout=300))
-    return {each["scan"]["module"]: each for each in found}
 
 
 def test_what_a_dead_init_left_behind_is_found_and_named(guest: Guest, kernel: str) -> None:

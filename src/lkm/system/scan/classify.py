@@ -8,6 +8,7 @@ from typing import Optional
 
 from lkm.errors import LkmError
 from lkm.system.scan.expected import Expected, World
+from lkm.system.scan.notified import Notified
 from lkm.system.scan.objects import identify, is_abandoned
 from lkm.system.scanned import Hit, HitClass, Place, PlaceKind
 from lkm.system.snapshot import LoadedModule, Registration
@@ -18,11 +19,13 @@ __all__ = ["Classifier"]
 class Classifier:
     """For one module: rules in order, the first that fits decides."""
 
-    def __init__(self, world: World, module: LoadedModule, found: Sequence[tuple[int, Place]]) -> None:
+    def __init__(
+        self, world: World, module: LoadedModule, found: Sequence[tuple[int, Place]], notified: Notified
+    ) -> None:
         self._memory = world.memory
         self._module = module
         self._found = found
-        self._expected = Expected(world, module, found)
+        self._expected = Expected(world, module, found, notified)
         self._registered = [
             each for each in world.registrations if each.module == module.name and each.address
         ]

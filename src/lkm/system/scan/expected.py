@@ -7,18 +7,18 @@ Each rule cites what removes them. Read in 5.10, 6.1 and 6.12: delete_module, fr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.root import Root
-from lkm.system.files import read_text
 from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.scan.fixed import Fixed
+from lkm.system.scan.notified import Notified
 from lkm.system.scanned import Place, PlaceKind
 from lkm.system.snapshot import LoadedModule, ModuleState, Registration
 
-__all__ = ["Expected", "Range", "World"]
+__all__ = ["Expected", "Range", "World", "is_followed"]
 
 _PAGE = 4096
 _MAX_DEPTH = 16
@@ -56,10 +56,6 @@ _OWN_INIT = (
     "a member of another struct module that nothing links to this one: an address of its own init, freed"
 )
 
-_TABLES = ("__patchable_function_entries", "_ftrace_eval_map", ".init_array", ".ctors")
-"""Sections of a module, writable and kept, with addresses that are also of its init: of traced functions (arm64), of
-values that events print by name (trace_insert_eval_map copies them at the load), of constructors (do_mod_ctors)."""
-
 _OBJECTS = (
     ("sect_attrs", "free_sect_attrs in mod_sysfs_teardown"),
     ("notes_attrs", "remove_notes_attrs in mod_sysfs_teardown"),
@@ -70,6 +66,11 @@ _OBJECTS = (
     ("args", "kfree in free_module"),
 )
 """Members of struct module that own an allocation which points back into the module."""
+
+
+def is_followed(place: Place) -> bool:
+    """Whether pointers in that variable of the kernel matter to a removal."""
+    return place.kind is not PlaceKind.KERNEL or place.name not in _SYMBOLS
 
 
 class Range(NamedTuple):
@@ -106,12 +107,13 @@ class World(NamedTuple):
 class Expected:
     """The rules for one module. What cannot be read makes a rule that applies to nothing."""
 
-    def __init__(self, world: World, module: LoadedModule, found: Iterable[tuple[int, Place]]) -> None:
+    def __init__(
+        self, world: World, module: LoadedModule, found: Iterable[tuple[int, Place]], notified: Notified
+    ) -> None:
         memory, modules = world.memory, world.modules
-        self._root = world.root
+        self._fixed = Fixed(world.root, memory)
         self._memory = memory
         self._module = module
-        self._tables: dict[str, tuple[tuple[int, int], ...]] = {}
         self._by_name = {each.name: each for each in modules}
         self._kobject = self._own("mkobj.kobj", "kobject")
         self._objects = {self._pointer(module, path): why for path, why in _OBJECTS}
@@ -128,11 +130,16 @@ class Expected:
         self._bounds = {self._at("vmap_area", "va_start"), self._at("vmap_area", "va_end")}
         self._freeing = self._init_pointers()
         self._records = world.records
+        self._notified = notified
 
     def reason(self, value: int, place: Place) -> str:
         """Why the removal of the module takes this word away, or why it does not matter; "" if nothing does."""
+        return self._removed(value, place) or self._notified.reason(value, place)
+
+    def _removed(self, value: int, place: Place) -> str:
         if place.kind is PlaceKind.KERNEL:
-            return _SYMBOLS.get(place.name, "") if place.name else self._by_value(value)
+            known = _SYMBOLS.get(place.name, "") if place.name else self._by_value(value)
+            return known or self._fixed.of_kernel(place.address)
         if place.kind is PlaceKind.PER_CPU:
             return "percpu_modfree in free_module" if place.module == self._module.name else ""
         if place.kind is PlaceKind.MODULE:
@@ -151,13 +158,7 @@ class Expected:
         inside = place.address - other.address
         if 0 <= inside < self._size("module"):
             return self._in_struct(inside) or _OWN_INIT
-        if other.name not in self._module.holders and (
-            self._read_only(other, place.address) or self._in_table(other, place.address)
-        ):
-            return (
-                "fixed data of a module that imports nothing from this one: addresses of its own init, freed"
-            )
-        return ""
+        return self._fixed.of_module(other, place.address, uses=other.name in self._module.holders)
 
     def _by_value(self, value: int) -> str:
         """Of a variable whose name is hidden (no CONFIG_KALLSYMS_ALL): what the list, tree or set is that leads to
@@ -168,36 +169,18 @@ class Expected:
     def _in_struct(self, inside: int) -> str:
         return next((why for start, end, why in self._fields if start <= inside < end), "")
 
-    def _read_only(self, other: LoadedModule, address: int) -> bool:
-        stretch = next((each for each in other.memory if each.holds(address)), None)
-        if stretch is None:
-            return False
-        if stretch.kind != "core":
-            return stretch.kind in ("text", "rodata", "ro_after_init", "init_text", "init_rodata")
-        try:
-            size = self._memory.u32(other.address + self._memory.offset("module", "core_layout.ro_size"))
-        except LkmError:
-            return False
-        return address < stretch.start + size
-
-    def _in_table(self, other: LoadedModule, address: int) -> bool:
-        """In one of `_TABLES`."""
-        if other.name not in self._tables:
-            self._tables[other.name] = _tables_of(self._root, other)
-        return any(start <= address < end for start, end in self._tables[other.name])
-
     def _in_slab(self, value: int, place: Place) -> str:
         for objects in (self._objects, self._others):
             if place.start and place.start in objects:
                 return objects[place.start]
-        if place.name == "vmap_area" and place.offset in self._bounds:
+        if place.start in self._areas or (place.name == "vmap_area" and place.offset in self._bounds):
             return "vfree of the module's memory in free_module"
         if place.name == "maple_node" and (self._is_start(value) or value & 0xFFF == 0xFFF):
             return "execmem_free in free_module: the trees of what is given out (mm/execmem.c, since 6.13)"
+        if place.name == "kmem_cache" and place.offset == self._at("kmem_cache", "ctor"):
+            return "called for new slabs of a cache from which only the module allocates"
         if place.start in self._uses:
             return "module_unload_free in free_module, of this module or of the one that uses it"
-        if place.start in self._areas:
-            return "vfree of the module's memory in free_module"
         start, end = self._kobject
         if start <= value < end:
             return self._of_kobject(place)
@@ -297,24 +280,6 @@ class Expected:
             return self._memory.sizeof(name)
         except LkmError:
             return 0
-
-
-def _tables_of(root: Root, module: LoadedModule) -> tuple[tuple[int, int], ...]:
-    """Each of `_TABLES` that it has, to the section that follows in memory."""
-    directory = f"/sys/module/{module.name}/sections"
-    try:
-        texts = {
-            name: read_text(root.join(f"{directory}/{name}")) for name in os.listdir(root.join(directory))
-        }
-        places = {name: int(text or "0", 16) for name, text in texts.items()}
-    except (OSError, ValueError):
-        return ()
-    starts = sorted(set(places.values()))
-    return tuple(
-        (places[name], min((at for at in starts if at > places[name]), default=places[name]))
-        for name in _TABLES
-        if places.get(name)
-    )
 
 
 def _module_fields(memory: KernelMemory) -> tuple[Range, ...]:

@@ -3,7 +3,7 @@
 
 Only whole objects of the general caches (kmalloc) and of caches that nobody else knows, to whose start a word of
 the module's data points. What the removal itself frees is left out: the members of struct module, and the strings
-of its parameters (destroy_params in free_module, 5.10 to 7.x).
+of its parameters (destroy_params in free_module, 5.10 to 7.x), and what the notifiers of its end free.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from lkm.errors import LkmError
 from lkm.system.memory import KernelMemory
+from lkm.system.scan.notified import Notified
 from lkm.system.scan.objects import is_known
 from lkm.system.scan.places import Places
 from lkm.system.scan.translate import LinearMap
@@ -28,7 +29,7 @@ _MAX_KEPT = 64
 
 
 def kept_memory(
-    memory: KernelMemory, linear: LinearMap, places: Places, module: LoadedModule
+    memory: KernelMemory, linear: LinearMap, places: Places, module: LoadedModule, notified: Notified
 ) -> tuple[Hit, ...]:
     """The objects, each as the pointer to it: `value` is its address, `target` the module's variable, `place` the
     object. At most 64."""
@@ -40,7 +41,9 @@ def kept_memory(
         if linear.physical(value) is None or len(found) >= _MAX_KEPT:
             continue
         place = places.place(value)
-        if place.kind is PlaceKind.SLAB and place.live and place.start == value and not is_known(place):
+        if not (place.kind is PlaceKind.SLAB and place.live and place.start == value) or is_known(place):
+            continue
+        if not notified.of_object(place):
             symbol = memory.symbolize(at, module.name)
             found[value] = Hit(value, str(symbol) if symbol else hex(at), place, HitClass.UNKNOWN)
     return tuple(found.values())

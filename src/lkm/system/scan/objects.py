@@ -2,7 +2,7 @@
 """What a live place is in words, and what happens when the pointer in it is followed.
 
 A cache of its own has one type of object: the member that points is named by BTF. Objects of the general
-caches (kmalloc-*) can be anything: they are not identified by their cache, but some by a list that they are in.
+caches (kmalloc-*) can be anything: `general` knows some.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import NamedTuple, Optional
 
 from lkm.errors import LkmError
 from lkm.system.kernel_tasks import read_task
-from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.memory import KernelMemory
+from lkm.system.scan.general import identify_general
 from lkm.system.scanned import Place, PlaceKind
-from lkm.system.tables.interfaces import INTERFACE_FIELDS
 
 __all__ = ["identify", "is_abandoned", "is_known"]
 
@@ -40,29 +40,17 @@ _CACHES = {
     "task_struct": _Type("task_struct", "that task calls freed code"),
     "vm_area_struct": _Type("vm_area_struct", "the next fault in, or end of, that mapping calls freed code"),
     "mnt_cache": _Type("mount", "the next use of that mount calls freed code"),
+    "net_namespace": _Type("net", "the next use of that network namespace calls freed code"),
+    "key_jar": _Type("key", "the next use of that key calls freed code"),
+    "skbuff_head_cache": _Type("sk_buff", "the end of that packet calls freed code"),
     "bdev_cache": _Type("bdev_inode", "the next use of that block device calls freed code"),
 }
 
 
-class _Linked(NamedTuple):
-    """Objects of the general caches: those of `struct` are in a list of the kernel by their member `link`."""
-
-    struct: str
-    link: str
-    fields: tuple[str, ...]
-    event: str
-
-
-_LINKED = (
-    _Linked(
-        "net_device",
-        "dev_list",
-        INTERFACE_FIELDS,
-        "the next use of the interface {name!r} calls freed code",
-    ),
-    _Linked("miscdevice", "list", ("fops",), "the next open of /dev/{name} calls freed code"),
-)
-"""Found so where their lists are not: without CONFIG_KALLSYMS_ALL kallsyms has no variables."""
+_KERNFS_TYPE, _KERNFS_DIR = 0xF, 1
+"""Of `flags` (include/linux/kernfs.h)."""
+_TREE_NODES = "radix_tree_node"
+"""The cache of struct xa_node."""
 
 
 def identify(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[str, str]]:
@@ -70,8 +58,10 @@ def identify(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[s
     memory that is gone."""
     if place.kind is PlaceKind.STACK:
         return _waiter(memory, place, value)
+    if place.kind is PlaceKind.SLAB and place.name == _TREE_NODES:
+        return _tree_entry(memory, place)
     if place.kind is PlaceKind.SLAB:
-        return _linked(memory, place) if _is_general(place.name) else _slab(memory, place)
+        return identify_general(memory, place) if _is_general(place.name) else _slab(memory, place)
     if place.kind is PlaceKind.KERNEL:
         named = place.name or f"variable at {place.address:#x}"
         return (
@@ -89,6 +79,18 @@ def identify(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[s
             f"the next use of {place.name} by the module {place.module} meets freed memory",
         )
     return None
+
+
+def _tree_entry(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
+    """An entry of a tree (IDR, XArray) that is a variable of the kernel: each node points to its tree."""
+    if place.offset < memory.offset("xa_node", "slots"):
+        return None
+    tree = memory.u64(place.start + memory.offset("xa_node", "array"))
+    if not memory.symbols.address("_sdata") <= tree < memory.symbols.address("_end"):
+        return None
+    symbol = memory.symbolize(tree)
+    name = symbol.name if symbol else f"tree at {tree:#x}"
+    return f"an entry of {name}", f"the next look-up in the kernel's {name} meets freed memory"
 
 
 def _waiter(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[str, str]]:
@@ -137,32 +139,6 @@ def _slab(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     return what, kind.event.format(name=name or "?")
 
 
-def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
-    """An object whose pointer is where such objects have it, and whose neighbours in the list point back."""
-    for kind in _LINKED:
-        member = next((each for each in kind.fields if _at(memory, kind.struct, each) == place.offset), None)
-        node = place.start + _at(memory, kind.struct, kind.link)
-        if member and node + 16 <= place.start + place.size and _is_in_list(memory, node):
-            name = _name(memory, kind.struct, place.start)
-            return f"{kind.struct}.{member} of {name}", kind.event.format(name=name)
-    return None
-
-
-def _at(memory: KernelMemory, struct: str, member: str) -> int:
-    """Its offset; -1 where this kernel's struct has none of that name."""
-    try:
-        return memory.offset(struct, member)
-    except LkmError:
-        return -1
-
-
-def _is_in_list(memory: KernelMemory, node: int) -> bool:
-    following, before = memory.words(node, 2)
-    if not (is_kernel_pointer(following) and is_kernel_pointer(before)) or following == node:
-        return False
-    return memory.u64(following + 8) == node == memory.u64(before)
-
-
 def _is_really(memory: KernelMemory, struct: str, start: int) -> bool:
     """Whether the object is of that type, in a cache that has others too. Raises `LkmError`."""
     if struct == "file":
@@ -172,6 +148,10 @@ def _is_really(memory: KernelMemory, struct: str, start: int) -> bool:
     if struct == "vm_area_struct":
         first, end = (memory.u64(start + memory.offset(struct, name)) for name in ("vm_start", "vm_end"))
         return first < end and not (first | end) & 0xFFF
+    if struct == "kernfs_node":
+        parent = memory.u64(start + memory.offset("kernfs_node", "parent", "__parent"))
+        flags = memory.offset("kernfs_node", "flags")
+        return memory.u8(parent + flags) & _KERNFS_TYPE == _KERNFS_DIR and bool(_name(memory, struct, start))
     return False
 
 
@@ -195,10 +175,6 @@ def _name(memory: KernelMemory, struct: str, start: int) -> str:
         return memory.text(_dentry_name(memory, start), "")
     if struct == "debugfs_inode_info":
         return memory.text(_inode_name(memory, start + memory.offset(struct, "vfs_inode")), "")
-    if struct == "net_device":
-        return memory.text(start + memory.offset(struct, "name"), "")
-    if struct == "miscdevice":
-        return memory.text(memory.u64(start + memory.offset(struct, "name")), "")
     if struct == "task_struct":
         return memory.text(start + memory.offset("task_struct", "comm"), "")
     return ""

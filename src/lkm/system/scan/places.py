@@ -141,6 +141,14 @@ class Places:
         start = self._linear.virtual(page.head * self._pages.page_size) or 0
         return Place(kind, at, start=start, offset=at - start, live=live)
 
+    def mapped(self, address: int) -> Optional[Place]:
+        """The place of a variable of the kernel or of a module at the address that the kernel uses, or None."""
+        try:
+            return self._mapping(address, reserved=True)
+        except LkmError as error:
+            self._memory.note_error(f"the place of the word at {address:#x}", error)
+            return None
+
     def _mapping(self, address: int, *, reserved: bool) -> Optional[Place]:
         """By the address in another mapping. Pages of the image that were given back after boot (init memory,
         the rest of a large page) are not reserved any more, and are anybody's."""

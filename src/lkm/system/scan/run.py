@@ -15,6 +15,8 @@ from lkm.system.scan.classify import Classifier
 from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, spans_of
 from lkm.system.scan.expected import World
 from lkm.system.scan.kept import kept_memory
+from lkm.system.scan.leads import Leads
+from lkm.system.scan.notified import Notified
 from lkm.system.scan.pages import PageKind, Pages
 from lkm.system.scan.places import Places, mapped_addresses
 from lkm.system.scan.slabs import Slabs
@@ -116,13 +118,15 @@ def scan_modules(
     found = [(word.value, place) for word in words if (place := _place(ram, places, word))]
     kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
     world = World.of(root, memory, modules, registrations)
+    leads = Leads(memory, ram.kcore, places, modules)
     scans = []
     for target in targets:
+        notified = Notified(memory, target)
         mine = [(value, place) for value, place in kept if target.owns(value)]
         scans.append(
             Scan(
                 target.name,
-                hits=tuple(Classifier(world, target, mine).hits()),
+                hits=leads.follow(Classifier(world, target, mine, notified).hits(), target),
                 searched=sum(span.size for span in spans) - _bytes(own[target.name]),
                 free=_bytes(left_out[PageKind.FREE]),
                 users=_bytes(left_out[PageKind.CACHE]),
@@ -130,7 +134,7 @@ def scan_modules(
                 dropped=sum(target.owns(value) for value, _ in found) - len(mine),
                 changed=sum(target.owns(word.value) for word in words)
                 - sum(target.owns(v) for v, _ in found),
-                kept=kept_memory(memory, ram.linear, places, target),
+                kept=kept_memory(memory, ram.linear, places, target, notified),
             )
         )
     seconds, notes = round(time.monotonic() - start, 3), tuple(memory.notes[before:])

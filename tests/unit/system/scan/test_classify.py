@@ -40,6 +40,26 @@ def test_a_variable_without_a_name_is_told_by_the_member_that_it_leads_to(
 
 
 @pytest.mark.parametrize(
+    ("inside", "found"), [(-8, "live"), (0, "expected"), (0xFF8, "expected"), (0x1000, "live")]
+)
+def test_code_of_the_kernel_that_looks_like_an_address_is_none(
+    kernel: FakeKernel, inside: int, found: str
+) -> None:
+    """On x86_64 `mov $-1, %rax` does."""
+    text = 0xFFFF_FFFF_8100_0000
+    kernel.symbols.update(_stext=text, _etext=text + 0x1000)
+    place = VARIABLE._replace(address=text + inside)
+    assert classify(kernel, place, 0xFFFF_FFFF_C0C7_4848).found.value == found
+
+
+@pytest.mark.parametrize(("inside", "found"), [(0x100, "expected"), (0x200, "live")])
+def test_code_of_a_module_that_uses_it_is_none_either(kernel: FakeKernel, inside: int, found: str) -> None:
+    kernel.put(OTHER + 0x850, (0x200).to_bytes(4, "little"))
+    place = Place(PlaceKind.MODULE, OTHER + inside, "function", module=ModuleName("other"), live=True)
+    assert classify(kernel, place, module=demo()._replace(holders=(OTHERS.name,))).found.value == found
+
+
+@pytest.mark.parametrize(
     ("inside", "found"),
     [(0x808, "expected"), (0x840, "expected"), (0x9F8, "expected"), (0xA00, "live"), (8, "live")],
 )
@@ -95,6 +115,14 @@ def test_records_of_ftrace_are_expected_those_dropped_again_too(kernel: FakeKern
         assert classify(kernel, Place(PlaceKind.PAGE, records + at)).found.value == found
 
 
+@pytest.mark.parametrize(("offset", "found"), [(0x48, "expected"), (0x50, "unknown")])
+def test_the_constructor_of_a_cache_is_called_by_nobody_else(
+    kernel: FakeKernel, offset: int, found: str
+) -> None:
+    place = slab("kmem_cache", kernel.new("kmem_cache"), offset, 256)
+    assert classify(kernel, place).found.value == found
+
+
 @pytest.mark.parametrize(("owner", "found"), [("demo", "expected"), ("other", "live"), ("", "live")])
 def test_its_own_per_cpu_memory_goes_with_it(kernel: FakeKernel, owner: str, found: str) -> None:
     place = Place(PlaceKind.PER_CPU, kernel.new(64), "", module=owner, cpu=1, live=True)
@@ -140,6 +168,58 @@ def test_in_a_merged_cache_an_object_must_prove_to_be_a_file(
 ) -> None:
     place = slab("filp", make_file(kernel, sound=sound), 0x58, 256)._replace(shared=True)
     assert classify(kernel, place).found.value == found
+
+
+@pytest.mark.parametrize(("kind", "found"), [(1, "live"), (2, "unknown")])
+def test_in_a_merged_cache_a_file_of_sysfs_has_a_directory_above(
+    kernel: FakeKernel, kind: int, found: str
+) -> None:
+    node, directory = kernel.new("kernfs_node"), kernel.new("kernfs_node")
+    kernel.set(node, "kernfs_node", parent=directory, name=kernel.text("value"))
+    kernel.set(directory, "kernfs_node", flags=0x20 | kind)
+    place = slab("kernfs_node_cache", node, 0x60, 128)._replace(shared=True)
+    assert classify(kernel, place).found.value == found
+
+
+@pytest.mark.parametrize(
+    ("offset", "inside", "found"), [(40, 0x100, "live"), (16, 0x100, "unknown"), (48, -8, "unknown")]
+)
+def test_an_entry_of_a_tree_is_named_by_the_variable_that_the_tree_is(
+    kernel: FakeKernel, offset: int, inside: int, found: str
+) -> None:
+    """A tree that is no variable of the kernel is perhaps the module's own, which nobody looks at."""
+    image = kernel.place(0xFFFF_FFFF_8200_0000, 0x1000)
+    kernel.symbols.update(_sdata=image, families=image + 0x100, _end=image + 0x1000)
+    node = kernel.set(kernel.new("xa_node"), "xa_node", array=image + inside)
+    hit = classify(kernel, slab("radix_tree_node", node, offset, 576))
+    assert hit.found.value == found
+    assert found == "unknown" or "families" in hit.event
+
+
+def make_table(kernel: FakeKernel, *names: str) -> int:
+    """A table of sysctls below the top, and the directories between them, by the names of their first entries."""
+    root, above = kernel.new(64), 0
+    for name in ("", *names):
+        table = kernel.new("ctl_table")
+        if name:
+            kernel.set(table, "ctl_table", procname=kernel.text(name))
+        header = kernel.new("ctl_table_header")
+        above = kernel.set(header, "ctl_table_header", ctl_table=table, root=root, parent=above)
+    return above
+
+
+@pytest.mark.parametrize(("offset", "found"), [(0, "live"), (0x20, "live"), (0x10, "unknown")])
+def test_a_table_of_sysctls_is_known_by_its_directories(kernel: FakeKernel, offset: int, found: str) -> None:
+    header = make_table(kernel, "dev", "demo", "value")
+    hit = classify(kernel, slab("kmalloc-cg-128", header, offset, 128))
+    assert hit.found.value == found
+    assert found == "unknown" or "/proc/sys/dev/demo/value" in hit.event
+
+
+@pytest.mark.parametrize("broken", [{"parent": 0}, {"root": 1}])
+def test_what_has_no_directories_of_its_root_is_none(kernel: FakeKernel, broken: dict[str, int]) -> None:
+    header = kernel.set(make_table(kernel, "dev", "value"), "ctl_table_header", **broken)
+    assert classify(kernel, slab("kmalloc-cg-128", header, 0, 128)).found is HitClass.UNKNOWN
 
 
 def test_a_cache_that_nobody_knows_has_unknown_objects(kernel: FakeKernel) -> None:

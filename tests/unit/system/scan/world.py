@@ -7,21 +7,35 @@ from lkm.names import ModuleName
 from lkm.root import Root
 from lkm.system.scan.classify import Classifier
 from lkm.system.scan.expected import World
+from lkm.system.scan.notified import Notified
 from lkm.system.scanned import Hit, Place, PlaceKind
 from lkm.system.snapshot import LoadedModule, MemoryRange, ModuleState, Registration
 from tests.unit.system.kernel import MODULES, FakeKernel, FakeTypes
 
 STRUCTS = {
     "module": (0x200, {
-        "list": 0x8, "init": 0x20, "core_layout": 0x40, "source_list": 0x80, "target_list": 0x90, "sect_attrs": 0xA0,
-        "mkobj.kobj": 0xC0, "kp": 0x100, "num_kp": 0x108,
+        "list": 0x8, "init": 0x20, "core_layout": 0x40, "core_layout.text_size": 0x50, "source_list": 0x80,
+        "target_list": 0x90, "sect_attrs": 0xA0,
+        "mkobj.kobj": 0xC0, "kp": 0x100, "num_kp": 0x108, "trace_events": 0x110, "num_trace_events": 0x118,
+        "static_call_sites": 0x120, "num_static_call_sites": 0x128,
     }),
+    "trace_event_call": (0x40, {"class": 0x10}),
+    "trace_event_class": (0x48, {"fields": 0x30}),
+    "ftrace_event_field": (56, {"link": 8}),
+    "btf_module": (40, {"list": 0, "module": 16}),
+    "static_call_mod": (24, {"next": 0, "mod": 8, "sites": 16}),
+    "static_call_site": (8, {}),
+    "xa_node": (576, {"array": 32, "slots": 40}),
+    "ctl_table_header": (0x60, {"ctl_table": 0, "ctl_table_arg": 0x20, "root": 0x28, "parent": 0x38}),
+    "ctl_table": (64, {"procname": 0}),
+    "kmem_cache": (256, {"ctor": 0x48}),
+    "net": (0x400, {"list": 0x10}),
     "kernel_param": (40, {"arg": 32}),
     "kobject": (0x40, {"parent": 0x18, "sd": 0x30}),
     "module_use": (48, {"source_list": 0, "target_list": 16}),
     "mod_initfree": (32, {"init_text": 16}),
     "vmap_area": (64, {"va_start": 0, "va_end": 8, "vm": 56}),
-    "kernfs_node": (128, {"parent": 8, "name": 16, "active": 4}),
+    "kernfs_node": (128, {"parent": 8, "name": 16, "active": 4, "flags": 0x70}),
     "ftrace_page": (32, {"next": 0, "records": 8, "index": 16, "order": 20}),
     "dyn_ftrace": (16, {"ip": 0}),
     "file": (256, {"f_path.dentry": 0x48, "f_inode": 0x50, "f_op": 0x58, "private_data": 0x60}),
@@ -79,7 +93,7 @@ def classify(
     """What the pointer `value` at that place is."""
     module = module or demo()
     world = World.of(root, kernel.memory(), (module, OTHERS), registrations)
-    return Classifier(world, module, [(value, place)]).hits()[0]
+    return Classifier(world, module, [(value, place)], Notified(world.memory, module)).hits()[0]
 
 
 def slab(name: str, start: int, offset: int = 0, size: int = 64, *, live: bool | None = True) -> Place:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Objects of the general caches (kmalloc-*) that are told by where the kernel has them: in a list, in /proc/sys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+from lkm.errors import LkmError
+from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.scanned import Place
+from lkm.system.tables.interfaces import INTERFACE_FIELDS
+
+__all__ = ["identify_general"]
+
+
+class _Linked(NamedTuple):
+    """Objects of the general caches: those of `struct` are in a list of the kernel by their member `link`."""
+
+    struct: str
+    link: str
+    fields: tuple[str, ...]
+    event: str
+
+
+_LINKED = (
+    _Linked(
+        "net_device",
+        "dev_list",
+        INTERFACE_FIELDS,
+        "the next use of the interface {name!r} calls freed code",
+    ),
+    _Linked("miscdevice", "list", ("fops",), "the next open of /dev/{name} calls freed code"),
+)
+"""Found so where their lists are not: without CONFIG_KALLSYMS_ALL kallsyms has no variables."""
+
+
+def identify_general(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
+    """What the object at that place is and the event, or None. Raises `LkmError` for memory that is gone."""
+    return _linked(memory, place) or _sysctl(memory, place)
+
+
+def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
+    """An object whose pointer is where such objects have it, and whose neighbours in the list point back."""
+    for kind in _LINKED:
+        member = next((each for each in kind.fields if _at(memory, kind.struct, each) == place.offset), None)
+        node = place.start + _at(memory, kind.struct, kind.link)
+        if member and node + 16 <= place.start + place.size and _is_in_list(memory, node):
+            name = _name(memory, kind.struct, place.start)
+            return f"{kind.struct}.{member} of {name}", kind.event.format(name=name)
+    return None
+
+
+def _name(memory: KernelMemory, struct: str, start: int) -> str:
+    """A net_device has its name in itself, a miscdevice a pointer."""
+    at = start + memory.offset(struct, "name")
+    return memory.text(at if struct == "net_device" else memory.u64(at), "")
+
+
+def _at(memory: KernelMemory, struct: str, member: str) -> int:
+    """Its offset; -1 where this kernel's struct has none of that name."""
+    try:
+        return memory.offset(struct, member)
+    except LkmError:
+        return -1
+
+
+def _is_in_list(memory: KernelMemory, node: int) -> bool:
+    following, before = memory.words(node, 2)
+    if not (is_kernel_pointer(following) and is_kernel_pointer(before)) or following == node:
+        return False
+    return memory.u64(following + 8) == node == memory.u64(before)
+
+
+_HEADER = "ctl_table_header"
+_TABLES = ("ctl_table", "ctl_table_arg")
+_MAX_DEPTH = 16
+
+
+def _sysctl(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
+    """A table below /proc/sys (struct ctl_table_header, fs/proc/proc_sysctl.c): its directories lead to the top, all
+    of one root."""
+    if place.offset not in [_at(memory, _HEADER, name) for name in _TABLES]:
+        return None
+    if place.size < memory.sizeof(_HEADER):
+        return None
+    root, parent = memory.offset(_HEADER, "root"), memory.offset(_HEADER, "parent")
+    wanted, here, names = memory.u64(place.start + root), place.start, [_first_name(memory, place.start)]
+    while (above := memory.u64(here + parent)) and len(names) < _MAX_DEPTH:
+        if not is_kernel_pointer(above) or memory.u64(above + root) != wanted:
+            return None
+        here = above
+        names.insert(0, _first_name(memory, here))
+    if above or here == place.start or not is_kernel_pointer(wanted):
+        return None
+    path = "/".join(["/proc/sys", *filter(None, names)])
+    return f"the table of {path}", f"the first look at {path} meets freed memory"
+
+
+def _first_name(memory: KernelMemory, header: int) -> str:
+    """Of the first entry in a table; a directory has no other. "" for the top."""
+    table = memory.u64(header + memory.offset(_HEADER, "ctl_table"))
+    return memory.text(memory.u64(table + memory.offset("ctl_table", "procname")), "") if table else ""

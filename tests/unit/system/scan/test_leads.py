@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Objects of unknown types: live where a variable leads to them, by itself or along a list."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from lkm.system.kcore import Segment
+from lkm.system.scan.leads import Leads
+from lkm.system.scanned import Hit, HitClass, Place, PlaceKind
+from tests.unit.system.kernel import MODULES, FakeKernel
+from tests.unit.system.scan.world import OTHER, OTHERS, demo, make_kernel, slab
+
+IMAGE, SIZE = 0xFFFF_FFFF_8200_0000, 0x1000
+
+
+class Kcore:
+    """The image alone can be searched."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+        self.segments = (Segment(IMAGE, SIZE, 0), Segment(MODULES, 0x20000, 0))
+
+    def read_into(self, view: memoryview, _segment: Segment, start: int) -> None:
+        view[:] = self._kernel.read(start, len(view))
+
+
+class Places:
+    """By address alone."""
+
+    def mapped(self, address: int) -> Optional[Place]:
+        if IMAGE <= address < IMAGE + SIZE:
+            name = "exec_summary_regs" if address < IMAGE + 8 else "hooks"
+            return Place(PlaceKind.KERNEL, address, name, live=True)
+        if OTHER <= address < OTHER + 0x2000:
+            return Place(PlaceKind.MODULE, address, "table", module="other", live=True)
+        if MODULES <= address < MODULES + 0x2000:
+            return Place(PlaceKind.MODULE, address, "own", module="demo", live=True)
+        return None
+
+    def place(self, address: int) -> Place:
+        return Place(PlaceKind.PAGE, address)
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    kernel = make_kernel()
+    kernel.place(IMAGE, SIZE)
+    kernel.symbols.update(_sdata=IMAGE, _edata=IMAGE + SIZE)
+    return kernel
+
+
+def follow(kernel: FakeKernel, place: Place) -> Hit:
+    """What becomes of a pointer of an unknown owner there."""
+    hit = Hit(MODULES + 0x10, "hook", place, HitClass.UNKNOWN)
+    leads = Leads(kernel.memory(), Kcore(kernel), Places(), [demo(), OTHERS])  # type: ignore[arg-type]
+    return leads.follow([hit], demo())[0]
+
+
+def link(kernel: FakeKernel, *nodes: int) -> None:
+    """A list of these nodes."""
+    for here, there in zip(nodes, [*nodes[1:], nodes[0]]):
+        kernel.put(here, there)
+        kernel.put(there + 8, here)
+
+
+@pytest.mark.parametrize(("variable", "name"), [(IMAGE + 0x100, "hooks"), (OTHER + 0x100, "table")])
+def test_an_object_whose_address_a_variable_has_is_live(kernel: FakeKernel, variable: int, name: str) -> None:
+    place = slab("kmalloc-64", kernel.new(64), 8)
+    kernel.put(variable, place.start)
+    hit = follow(kernel, place)
+    assert hit.found is HitClass.LIVE
+    assert name in hit.event
+    assert "kmalloc-64 object" in hit.what
+
+
+@pytest.mark.parametrize("inside", [8, -8])
+def test_a_pointer_beside_its_start_leads_nowhere(kernel: FakeKernel, inside: int) -> None:
+    place = slab("kmalloc-64", kernel.new(64), 8)
+    kernel.put(IMAGE + 0x100, place.start + inside)
+    assert follow(kernel, place).found is HitClass.UNKNOWN
+
+
+def test_a_variable_of_the_module_itself_leads_nowhere(kernel: FakeKernel) -> None:
+    place = slab("kmalloc-64", kernel.new(64), 8)
+    kernel.put(MODULES + 0x100, place.start)
+    assert follow(kernel, place).found is HitClass.UNKNOWN
+
+
+def test_registers_of_an_oops_lead_nowhere(kernel: FakeKernel) -> None:
+    place = slab("kmalloc-64", kernel.new(64), 8)
+    kernel.put(IMAGE, place.start)
+    assert follow(kernel, place).found is HitClass.UNKNOWN
+
+
+@pytest.mark.parametrize(("head", "found"), [(IMAGE + 0x200, "live"), (MODULES + 0x200, "unknown")])
+def test_an_element_in_the_middle_of_a_list_is_live_by_its_head(
+    kernel: FakeKernel, head: int, found: str
+) -> None:
+    elements = [kernel.new(64) for _ in range(3)]
+    link(kernel, head, *(element + 0x20 for element in elements))
+    hit = follow(kernel, slab("kmalloc-64", elements[1], 8))
+    assert hit.found.value == found
+    assert found == "unknown" or "hooks" in hit.event
+
+
+def test_a_list_that_is_broken_leads_nowhere(kernel: FakeKernel) -> None:
+    first, second = kernel.new(64), kernel.new(64)
+    link(kernel, IMAGE + 0x200, first + 0x20, second + 0x20)
+    kernel.put(IMAGE + 0x200, second + 0x20)
+    assert follow(kernel, slab("kmalloc-64", first, 8)).found is HitClass.UNKNOWN
+
+
+@pytest.mark.parametrize(("bucket", "found"), [(IMAGE + 0x200, "live"), (0, "unknown")])
+def test_an_element_of_a_table_of_hashes_is_live_by_its_bucket(
+    kernel: FakeKernel, bucket: int, found: str
+) -> None:
+    """Unless the table is allocated too: nobody knows whose that is."""
+    bucket = bucket or kernel.new(64)
+    first, last = kernel.new(64) + 0x10, kernel.new(64) + 0x10
+    for here, there in ((bucket, first), (first, last)):
+        kernel.put(here, there)
+        kernel.put(there + 8, here)
+    assert follow(kernel, slab("kmalloc-64", last - 0x10, 8)).found.value == found
+
+
+@pytest.mark.parametrize("place", [
+    slab("kmalloc-64", 0xFFFF_8880_1234_0000, 8, live=None), Place(PlaceKind.VMALLOC, 0xFFFF_C900_0000_0000),
+])  # fmt: skip
+def test_what_is_no_live_object_stays_unknown(kernel: FakeKernel, place: Place) -> None:
+    kernel.put(IMAGE + 0x100, place.start)
+    assert follow(kernel, place).found is HitClass.UNKNOWN

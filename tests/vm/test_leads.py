@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Objects of the general caches, on real kernels: what the kernel finds from somewhere is live, and named by that;
+what the kernel keeps of a module and takes away by itself is expected, however much there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lkm.lab.build import build_modules
+from lkm.lab.vm import Guest
+from tests.vm.look import look
+from tests.vm.oopses import stray_oopses
+from tests.vm.talk import ask, messages, prepare
+
+# module → what the finding says of it, and a word of the event
+REACHED = {
+    "reach_hook": ("init_net", "init_net"),
+    "reach_table": ("/proc/sys/dev/reach/reach_value", "first look"),
+    "reach_family": ("genl_fam_idr", "next look-up"),
+    "reach_element": ("ptype_base", "ptype_base"),
+}
+
+
+@pytest.fixture
+def guest(kernel: str) -> Iterator[Guest]:
+    """A clone with the modules of `reached` in /share."""
+    directory = os.path.dirname(build_modules(str(Path(__file__).parent / "reached"), kernel)[0])
+    with Guest.clone(kernel, share=directory) as clone:
+        yield clone
+
+
+def live(scan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The hits that a removal would leave to be followed."""
+    return [hit for hit in scan["hits"] if hit["found"] == "live"]
+
+
+def test_what_the_kernel_finds_from_somewhere_is_live(guest: Guest) -> None:
+    prepare(guest, [f"dies insmod {name}.ko die=1" for name in REACHED])
+    answers = look(guest, REACHED)
+    for name, (words, event) in REACHED.items():
+        why, scan = answers[name]["why"], answers[name]["scan"]
+        assert live(scan), (name, scan["hits"])
+        assert why["verdict"] == "crash", (name, why)
+        events = [finding["event"] for finding in why["findings"] if words in finding["summary"]]
+        assert events, (name, why["findings"])
+        assert event in events[0], (name, events)
+
+
+def test_what_its_exit_took_away_is_not(guest: Guest) -> None:
+    lines = [line for name in REACHED for line in (f"insmod {name}.ko", f"rmmod {name}")]
+    prepare(guest, [*lines, "dies insmod reach_events.ko die=1"])
+    scan = look(guest, ["reach_events"])["reach_events"]["scan"]
+    assert live(scan) == []
+
+
+def test_trace_events_are_taken_away_by_the_removal(guest: Guest) -> None:
+    prepare(
+        guest, ["dies insmod reach_events.ko die=1", "grep -q reach: /sys/kernel/tracing/available_events"]
+    )
+    answer = look(guest, ["reach_events"])["reach_events"]
+    assert live(answer["scan"]) == []
+    assert [hit for hit in answer["scan"]["hits"] if hit["found"] == "unknown"] == []
+    reasons = {hit["reason"].split(",")[0] for hit in answer["scan"]["hits"]}
+    assert {"trace_module_remove_events", "tracepoint_module_going", "ddebug_remove_module"} <= reasons
+    assert answer["why"]["verdict"] == "safe", answer["why"]
+    (rescued,) = ask(guest, ["rescue", "reach_events", "--json"])
+    assert rescued.object["outcome"] == "rescued", rescued
+    events = guest.run(["cat", "/sys/kernel/tracing/available_events"]).stdout.decode()
+    assert "sched:sched_switch" in events
+    assert "reach:" not in events
+    prepare(
+        guest,
+        ["echo 1 > /sys/kernel/tracing/events/sched/enable", "cat /sys/kernel/tracing/trace >/dev/null"],
+    )
+    prepare(guest, ["insmod reach_events.ko", "rmmod reach_events"])
+    assert stray_oopses(messages(guest), ["reach_events"]) == []
+
+
+def test_a_driver_of_the_kernel_with_hundreds_of_events(guest: Guest) -> None:
+    prepare(guest, ["modprobe xfs"])
+    answer = look(guest, ["xfs"])["xfs"]
+    kept = [hit for hit in answer["scan"]["hits"] if "trace_module_remove_events" in hit["reason"]]
+    assert len(kept) > 1000
+    assert [hit["target"] for hit in live(answer["scan"]) if hit["target"].startswith("event_")] == []
+    table = [finding for finding in answer["why"]["findings"] if "/proc/sys/fs/xfs/" in finding["summary"]]
+    assert table
