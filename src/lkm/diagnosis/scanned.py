@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Optional
 
 from lkm.diagnosis.findings import Certainty, Finding, FindingCode
@@ -13,7 +14,7 @@ from lkm.system.snapshot import Snapshot
 __all__ = ["kept_objects", "pointed_at_findings", "scan_of"]
 
 _SHOWN = 8
-"""Places that are named of those that nobody can attribute."""
+"""Places, and live objects, that are named one by one: a file system may have dozens of files in sysfs."""
 
 
 def scan_of(snapshot: Snapshot, name: ModuleName) -> Optional[Scan]:
@@ -31,24 +32,7 @@ def pointed_at_findings(snapshot: Snapshot, name: ModuleName, *, referenced: boo
     scan = scan_of(snapshot, name)
     if scan is None:
         return []
-    live: dict[str, list[Hit]] = {}
-    for hit in scan.of(HitClass.LIVE):
-        if not hit.registered:
-            live.setdefault(hit.what, []).append(hit)
-    findings = [
-        Finding(
-            FindingCode.OPEN_WITHOUT_REFERENCE
-            if _in_use(hits[0]) and not referenced
-            else FindingCode.POINTED_AT,
-            f"{what} points to {_target(hits[0], name)}",
-            evidence=tuple(_line(hit) for hit in hits[:_SHOWN]),
-            remedy="end who has it open"
-            if _in_use(hits[0])
-            else "its own exit takes that away, where it can run",
-            event=hits[0].event,
-        )
-        for what, hits in live.items()
-    ]
+    findings = [*_live_findings(scan, name, referenced=referenced)]
     unknown, stale = scan.of(HitClass.UNKNOWN), scan.of(HitClass.STALE)
     if unknown:
         findings.append(
@@ -61,6 +45,36 @@ def pointed_at_findings(snapshot: Snapshot, name: ModuleName, *, referenced: boo
             )
         )
     return findings
+
+
+def _live_findings(scan: Scan, name: ModuleName, *, referenced: bool) -> Iterator[Finding]:
+    """One a live object; of many, one for those beyond the first. All that are open have their own."""
+    live: dict[str, list[Hit]] = {}
+    for hit in scan.of(HitClass.LIVE):
+        if not hit.registered:
+            live.setdefault(hit.what, []).append(hit)
+    objects = sorted(live.values(), key=lambda hits: not _in_use(hits[0]))
+    shown = max(_SHOWN, 1 + sum(_in_use(hits[0]) for hits in objects))
+    for hits in objects[:shown]:
+        used = _in_use(hits[0])
+        yield Finding(
+            FindingCode.OPEN_WITHOUT_REFERENCE if used and not referenced else FindingCode.POINTED_AT,
+            f"{hits[0].what} points to {_target(hits[0], name)}",
+            evidence=tuple(_line(hit) for hit in hits[:_SHOWN]),
+            remedy="end who has it open" if used else "its own exit takes that away, where it can run",
+            event=hits[0].event,
+        )
+    rest = objects[shown:]
+    if rest:
+        yield Finding(
+            FindingCode.POINTED_AT,
+            f"{_counted(len(rest), 'live object')} more with pointers into {name}",
+            evidence=tuple(
+                f"{hits[0].what} → {hits[0].target or hex(hits[0].value)}" for hits in rest[:_SHOWN]
+            ),
+            remedy="its own exit takes them away, where it can run",
+            event=rest[0][0].event,
+        )
 
 
 def kept_objects(snapshot: Snapshot, name: ModuleName) -> list[str]:

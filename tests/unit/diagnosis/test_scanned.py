@@ -57,6 +57,24 @@ def test_an_open_file_without_a_reference_is_a_crash_though_the_exit_runs(
     assert found.has(FindingCode.OPEN_WITHOUT_REFERENCE)
 
 
+def test_of_many_live_objects_the_first_are_told_one_by_one() -> None:
+    many = [LIVE._replace(what=f"kernfs_node.priv of file{number}") for number in range(20)]
+    found = [f for f in ask(scanned(DEAD, *many)).findings if f.code is FindingCode.POINTED_AT]
+    assert len(found) == 9
+    assert found[-1].summary == "12 live objects more with pointers into x"
+    assert found[-1].event == LIVE.event
+    assert "file8" in found[-1].evidence[0]
+
+
+def test_each_open_file_is_told_however_many_there_are() -> None:
+    many = [OPEN._replace(what=f"file.f_op of file{number}") for number in range(20)]
+    found = ask(scanned(HEALTHY, LIVE, *many)).findings
+    assert [f.code for f in found].count(FindingCode.OPEN_WITHOUT_REFERENCE) == 20
+    assert [f.summary for f in found if f.code is FindingCode.POINTED_AT] == [
+        "dentry.d_fsdata of entry points to x_ops [x]"
+    ]
+
+
 def test_what_the_tables_told_already_is_not_told_again() -> None:
     found = ask(scanned(DEAD, hit(HitClass.LIVE, "timer tick", registered=True)))
     assert not found.has(FindingCode.POINTED_AT)

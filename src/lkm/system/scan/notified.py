@@ -39,6 +39,10 @@ _LISTS = (
     _Listed("bpf_trace_modules", "bpf_trace_module", "list", "module", "bpf_event_notify"),
     _Listed("ddebug_tables", "ddebug_table", "link", "mod_name", "ddebug_remove_module"),
     _Listed("error_injection_list", "ei_entry", "list", "priv", "module_unload_ei_list"),
+    _Listed(
+        "kprobe_blacklist", "kprobe_blacklist_entry", "list", "start_addr", "remove_module_kprobe_blacklist"
+    ),
+    _Listed("smp_alt_modules", "smp_alt_module", "next", "mod", "alternatives_smp_module_del"),
 )
 
 
@@ -109,7 +113,9 @@ class Notified:
         """Start of each element → why."""
         found = dict.fromkeys(self._event_fields(), _EVENTS)
         for each in _LISTS:
-            found.update(dict.fromkeys(self._listed(each), f"{each.why}, before free_module"))
+            found.update(
+                dict.fromkeys(self._listed(each), f"{each.why}, at MODULE_STATE_GOING or in free_module")
+            )
         return found
 
     def _listed(self, each: _Listed) -> Iterator[int]:
