@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lkm.lab.fault_modules import fault_modules
-from lkm.lab.series import SERIES
+from lkm.lab.series import SERIES, find_series
 from lkm.lab.vm import Guest
 
 HERE = Path(__file__).parent
@@ -57,7 +57,10 @@ RARE = (
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Whatever asks for `kernel`, or for something with it, runs on each that was asked for."""
     if "kernel" in metafunc.fixturenames and not _is_parametrized(metafunc):
-        metafunc.parametrize("kernel", _kernels(metafunc.config), indirect=True)
+        kernels = _kernels(metafunc.config)
+        if metafunc.definition.get_closest_marker("compiles"):
+            kernels = tuple(name for name in kernels if find_series(CPUS.get(name, (name,))[0]).headers)
+        metafunc.parametrize("kernel", kernels, indirect=True)
 
 
 def _is_parametrized(metafunc: pytest.Metafunc) -> bool:

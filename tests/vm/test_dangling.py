@@ -91,6 +91,7 @@ def planted(kernel: str) -> Iterator[Guest]:
         yield guest
 
 
+@pytest.mark.compiles
 def test_planted_pointers_are_found_and_named(planted: Guest) -> None:
     prepare(planted, ["insmod plant.ko"])
     lines = planted.run(["cat", "/sys/module/plant/parameters/planted"]).stdout.decode().splitlines()

@@ -17,6 +17,8 @@ from tests.vm.look import look
 from tests.vm.oopses import stray_oopses
 from tests.vm.talk import ask, messages, prepare
 
+pytestmark = pytest.mark.compiles
+
 # module → what the finding says of it, and a word of the event
 REACHED = {
     "reach_hook": ("init_net", "init_net"),
