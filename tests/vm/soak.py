@@ -25,18 +25,20 @@ __all__ = ["Tally", "run_cycles"]
 
 PROGRAM = (Path(__file__).parent / "cycles.py").read_text(encoding="utf-8")
 ROUND = len(KINDS)
+ROUNDS = 5
 SECONDS_A_CYCLE = 60
 
 
 @dataclass
 class Tally:
-    """What came of some cycles."""
+    """What came of some cycles. `available`: bytes before each run of the program in one long-lived guest."""
 
     done: Counter[str] = field(default_factory=Counter)
     oopses: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     lost_to_faults: Counter[str] = field(default_factory=Counter)
     lost_to_rescues: Counter[str] = field(default_factory=Counter)
+    available: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     def add(self, answer: dict[str, Any]) -> None:
@@ -65,6 +67,9 @@ class Tally:
             lines.append(
                 f"  {count:5} {kind}; memory lost a cycle: {fault:.1f} KB fault, {rescue:.1f} KB rescue"
             )
+        if self.available:
+            megabytes = " ".join(f"{each / 1e6:.1f}" for each in self.available)
+            lines.append(f"  available before each {ROUND * ROUNDS} cycles, in MB: {megabytes}")
         lines += [f"  {count:5} oopses in {signature}" for signature, count in sorted(self.oopses.items())]
         return [*lines, *(f"PROBLEM: {problem}" for problem in self.problems)]
 
@@ -100,10 +105,12 @@ def soak_clones(kernel: str, share: str, first: int, count: int) -> Tally:
 
 def soak_one_guest(kernel: str, share: str, first: int, count: int) -> Tally:
     """These cycles, all in one guest; it ends at the first that fails."""
-    tally, step = Tally(), ROUND * 5
+    tally, step = Tally(), ROUND * ROUNDS
     with Guest.clone(kernel, share=share) as guest:
         for at in range(first, first + count, step):
-            tally.add(run_cycles(guest, at, min(step, first + count - at)))
+            answer = run_cycles(guest, at, min(step, first + count - at))
+            tally.add(answer)
+            tally.available.append(answer["start"])
             tell_progress("in one guest", tally, count)
             if tally.problems:
                 break
