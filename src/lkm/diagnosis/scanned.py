@@ -84,8 +84,8 @@ def kept_objects(snapshot: Snapshot, name: ModuleName) -> list[str]:
 
 
 def _in_use(hit: Hit) -> bool:
-    """An open file or a mapping: file.f_op, vm_area_struct.vm_ops. No exit takes that away."""
-    return hit.what.split(" ", 1)[0] in ("file.f_op", "vm_area_struct.vm_ops")
+    """An open file, a mapping, an event that perf counts. No exit takes that away."""
+    return hit.what.split(" ", 1)[0] in ("file.f_op", "vm_area_struct.vm_ops", "perf_event.tp_event")
 
 
 def _target(hit: Hit, name: ModuleName) -> str:

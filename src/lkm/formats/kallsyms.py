@@ -83,6 +83,7 @@ class Kallsyms:
                 start = self._data.rfind(b"\n", 0, at) + 1
                 address, _, kind = self._data[start:at].partition(b" ")
                 if kind not in b"Uu":
+                    kind = kind if rest else self._letter(kind, _number(address))
                     found.append((_number(address), _text(kind), _text(rest[2:-1])))
             at = self._data.find(mark, at + 1)
         return found
@@ -97,10 +98,18 @@ class Kallsyms:
                 start = self._data.rfind(b"\n", 0, at) + 1
                 end = at + len(mark)
                 address, kind, name = self._data[start : end - 1].split(b" ", 2)
-                if kind in b"dDbB":
+                if self._letter(kind, _number(address)) in b"dDbB":
                     found.add((_number(address), self._behind(address, end), _text(name)))
                 at = self._data.find(mark, end, self._core_end)
         return sorted(found)
+
+    def _letter(self, kind: bytes, address: int) -> bytes:
+        """The type letter of a symbol of the kernel itself: 6.18 has that of code for its variables too."""
+        data = any(
+            self.address(start) <= address < self.address(end)
+            for start, end in (("_sdata", "_edata"), ("__bss_start", "__bss_stop"))
+        )
+        return {b"t": b"d", b"T": b"D"}.get(kind, kind) if data else kind
 
     def _behind(self, address: bytes, at: int) -> int:
         """The first address above that one in the lines from `at`."""

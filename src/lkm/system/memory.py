@@ -234,9 +234,23 @@ class KernelMemory:
         except BtfLookupError:
             return False
 
+    def find_offset(self, name: str, path: str) -> Optional[int]:
+        """`offset`, or None where this kernel's struct has no such member, or it has no such struct."""
+        try:
+            return self.offset(name, path)
+        except LkmError:
+            return None
+
     def sizeof(self, name: str) -> int:
         """Bytes of a type."""
         return self.types.sizeof(name)
+
+    def find_size(self, name: str) -> int:
+        """`sizeof`, or 0 where this kernel has no such type."""
+        try:
+            return self.sizeof(name)
+        except LkmError:
+            return 0
 
     def symbol(self, name: str) -> int:
         """Address of a symbol of the kernel itself. Raises `KcoreError` where kallsyms does not have it."""

@@ -63,6 +63,11 @@ class MemoryRange(NamedTuple):
     size: int
     kind: str
 
+    @property
+    def writable(self) -> bool:
+        """Whether it may have variables; `core` has code too."""
+        return not self.kind.startswith(("text", "rodata", "init"))
+
     def holds(self, address: int) -> bool:
         """Whether `address` lies in it."""
         return self.start <= address < self.start + self.size

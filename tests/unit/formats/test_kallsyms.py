@@ -47,6 +47,21 @@ def test_variables_are_found_by_the_ends_of_their_names_and_end_where_the_next_b
     assert Kallsyms(text[:-1]).variables_ending(["r"]) == [(0xFFFFFFFF83000008, 0xFFFFFFFF84000000, "other")]
 
 
+def test_a_variable_is_one_by_its_address_where_its_letter_is_that_of_code() -> None:
+    """So it is on 6.18."""
+    text = (
+        b"ffffffff81000000 T register_cpu_chain\n"
+        b"ffffffff83000000 T _sdata\n"
+        b"ffffffff83000008 t cpu_chain\n"
+        b"ffffffff83000010 T _edata\n"
+        b"ffffffff84000000 T init_cpu_chain\n"
+        b"ffffffffc0002000 t cpu_chain\t[demo]\n"
+    )
+    symbols = Kallsyms(text)
+    assert symbols.variables_ending(["_chain"]) == [(0xFFFFFFFF83000008, 0xFFFFFFFF83000010, "cpu_chain")]
+    assert [(kind, module) for _, kind, module in symbols.named("cpu_chain")] == [("d", ""), ("t", "demo")]
+
+
 def test_module_symbols_are_sorted_and_without_mapping_symbols() -> None:
     found = [(0xFFFFFFFFC0001000, "demo_init"), (0xFFFFFFFFC0002000, "demo_exit")]
     assert Kallsyms(TEXT).module_symbols("demo") == found

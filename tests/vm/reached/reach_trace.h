@@ -7,6 +7,12 @@
 
 #include <linux/tracepoint.h>
 
+#ifndef REACH_SIZE
+#define REACH_SIZE REACH_SIZE
+enum { REACH_SIZE = 8 };
+#endif
+TRACE_DEFINE_ENUM(REACH_SIZE);
+
 TRACE_EVENT(reach_begun,
 	TP_PROTO(int number),
 	TP_ARGS(number),
@@ -18,7 +24,7 @@ TRACE_EVENT(reach_begun,
 TRACE_EVENT(reach_ended,
 	TP_PROTO(int number, const char *word),
 	TP_ARGS(number, word),
-	TP_STRUCT__entry(__field(int, number) __array(char, word, 8)),
+	TP_STRUCT__entry(__field(int, number) __array(char, word, REACH_SIZE)),
 	TP_fast_assign(__entry->number = number; strscpy(__entry->word, word, 8);),
 	TP_printk("number=%d word=%s", __entry->number, __entry->word)
 );

@@ -8,13 +8,14 @@ Each rule cites what removes them. Read in 5.10, 6.1 and 6.12: delete_module, fr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from lkm.errors import LkmError
 from lkm.root import Root
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scan.fixed import Fixed
 from lkm.system.scan.notified import Notified
+from lkm.system.scan.workers import worker_reason
 from lkm.system.scanned import Place, PlaceKind
 from lkm.system.snapshot import LoadedModule, ModuleState, Registration
 
@@ -90,6 +91,7 @@ class World(NamedTuple):
     registrations: tuple[Registration, ...]
     records: tuple[Range, ...]
     fields: tuple[Range, ...]
+    machine: str
 
     @classmethod
     def of(
@@ -98,10 +100,12 @@ class World(NamedTuple):
         memory: KernelMemory,
         modules: Iterable[LoadedModule],
         registrations: Iterable[Registration],
+        *,
+        machine: str,
     ) -> World:
         """What is read once for all."""
         records, fields = _ftrace_records(memory), _module_fields(memory)
-        return cls(root, memory, tuple(modules), tuple(registrations), records, fields)
+        return cls(root, memory, tuple(modules), tuple(registrations), records, fields, machine)
 
 
 class Expected:
@@ -111,7 +115,7 @@ class Expected:
         self, world: World, module: LoadedModule, found: Iterable[tuple[int, Place]], notified: Notified
     ) -> None:
         memory, modules = world.memory, world.modules
-        self._fixed = Fixed(world.root, memory)
+        self._fixed = Fixed(world.root, memory, world.machine)
         self._memory = memory
         self._module = module
         self._by_name = {each.name: each for each in modules}
@@ -127,14 +131,21 @@ class Expected:
         self._fields = world.fields
         self._uses = self._module_uses()
         self._areas = self._vm_structs(found)
-        self._bounds = {self._at("vmap_area", "va_start"), self._at("vmap_area", "va_end")}
+        self._bounds = {
+            self._memory.find_offset("vmap_area", "va_start"),
+            self._memory.find_offset("vmap_area", "va_end"),
+        }
         self._freeing = self._init_pointers()
         self._records = world.records
         self._notified = notified
 
     def reason(self, value: int, place: Place) -> str:
         """Why the removal of the module takes this word away, or why it does not matter; "" if nothing does."""
-        return self._removed(value, place) or self._notified.reason(value, place)
+        return (
+            self._removed(value, place)
+            or self._notified.reason(value, place)
+            or worker_reason(self._memory, place)
+        )
 
     def _removed(self, value: int, place: Place) -> str:
         if place.kind is PlaceKind.KERNEL:
@@ -156,7 +167,7 @@ class Expected:
         if other is None:
             return ""
         inside = place.address - other.address
-        if 0 <= inside < self._size("module"):
+        if 0 <= inside < self._memory.find_size("module"):
             return self._in_struct(inside) or _OWN_INIT
         return self._fixed.of_module(other, place.address, uses=other.name in self._module.holders)
 
@@ -164,7 +175,7 @@ class Expected:
         """Of a variable whose name is hidden (no CONFIG_KALLSYMS_ALL): what the list, tree or set is that leads to
         that member of our struct module."""
         inside = value - self._module.address
-        return self._in_struct(inside) if 0 <= inside < self._size("module") else ""
+        return self._in_struct(inside) if 0 <= inside < self._memory.find_size("module") else ""
 
     def _in_struct(self, inside: int) -> str:
         return next((why for start, end, why in self._fields if start <= inside < end), "")
@@ -177,7 +188,7 @@ class Expected:
             return "vfree of the module's memory in free_module"
         if place.name == "maple_node" and (self._is_start(value) or value & 0xFFF == 0xFFF):
             return "execmem_free in free_module: the trees of what is given out (mm/execmem.c, since 6.13)"
-        if place.name == "kmem_cache" and place.offset == self._at("kmem_cache", "ctor"):
+        if place.name == "kmem_cache" and place.offset == self._memory.find_offset("kmem_cache", "ctor"):
             return "called for new slabs of a cache from which only the module allocates"
         if place.start in self._uses:
             return "module_unload_free in free_module, of this module or of the one that uses it"
@@ -192,7 +203,7 @@ class Expected:
 
     def _of_kobject(self, place: Place) -> str:
         """The module's kobject: its node of kernfs, its children's parent, its neighbours in module_kset."""
-        if place.name == "kernfs_node_cache" or place.offset == self._at("kobject", "parent"):
+        if place.name == "kernfs_node_cache" or place.offset == self._memory.find_offset("kobject", "parent"):
             return "mod_sysfs_teardown"
         return (
             "kobject_put in mod_sysfs_fini unlinks it from module_kset" if place.offset in (0, 8, 16) else ""
@@ -253,7 +264,9 @@ class Expected:
         """Where struct mod_initfree points to init memory: one pointer until 6.3, three since (kernel/module/main.c,
         ac3b43283923 "module: replace module_layout with module_memory")."""
         names = ("module_init", "init_text", "init_data", "init_rodata")
-        return frozenset(at for name in names if (at := self._at("mod_initfree", name)) is not None)
+        return frozenset(
+            at for name in names if (at := self._memory.find_offset("mod_initfree", name)) is not None
+        )
 
     def _own(self, path: str, kind: str) -> tuple[int, int]:
         try:
@@ -268,18 +281,6 @@ class Expected:
         except LkmError:
             return 0
         return value if is_kernel_pointer(value) else 0
-
-    def _at(self, name: str, path: str) -> Optional[int]:
-        try:
-            return self._memory.offset(name, path)
-        except LkmError:
-            return None
-
-    def _size(self, name: str) -> int:
-        try:
-            return self._memory.sizeof(name)
-        except LkmError:
-            return 0
 
 
 def _module_fields(memory: KernelMemory) -> tuple[Range, ...]:

@@ -13,6 +13,11 @@ from lkm.system.snapshot import LoadedModule
 
 __all__ = ["Fixed"]
 
+_FIXED = ("text", "rodata", "ro_after_init", "init_text", "init_rodata")
+_FALSE = "x86_64"
+"""Where code has words that look like addresses: `mov $-1, %rax` reads as 0xffffffffc0c748.., where modules are. On
+arm64 an address in code is one: since 6.3 that of the struct ftrace_ops stands before a function that is traced by it
+(ftrace_rec_set_ops)."""
 _CODE = "code: instructions whose bytes look like an address"
 _DATA = "fixed data of a module that imports nothing from this one: addresses of its own init, freed"
 
@@ -24,23 +29,23 @@ values that events print by name (trace_insert_eval_map copies them at the load)
 class Fixed:
     """For one scan."""
 
-    def __init__(self, root: Root, memory: KernelMemory) -> None:
+    def __init__(self, root: Root, memory: KernelMemory, machine: str) -> None:
         self._root = root
+        self._has_false = machine == _FALSE
         self._memory = memory
         self._tables: dict[str, tuple[tuple[int, int], ...]] = {}
 
     def of_kernel(self, address: int) -> str:
-        """Why that word of the kernel's image is no pointer, or "". On x86_64 `mov $-1, %rax` reads as the address
-        0xffffffffc0c748.., which is where modules are."""
+        """Why that word of the kernel's image is no pointer, or ""."""
         symbols = self._memory.symbols
-        return _CODE if symbols.address("_stext") <= address < symbols.address("_etext") else ""
+        code = symbols.address("_stext") <= address < symbols.address("_etext")
+        return _CODE if code and self._has_false else ""
 
     def of_module(self, module: LoadedModule, address: int, *, uses: bool) -> str:
         """The same of a word of another module's memory; `uses`: it imports from the one that is looked at."""
-        if self._is_in(module, address, ("text", "init_text"), "text_size"):
+        if self._has_false and self._is_in(module, address, ("text", "init_text"), "text_size"):
             return _CODE
-        fixed = ("rodata", "ro_after_init", "init_rodata")
-        if uses or not (self._is_in(module, address, fixed, "ro_size") or self._in_table(module, address)):
+        if uses or not (self._is_in(module, address, _FIXED, "ro_size") or self._in_table(module, address)):
             return ""
         return _DATA
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
-from lkm.errors import LkmError
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scanned import Place
 from lkm.system.tables.interfaces import INTERFACE_FIELDS
@@ -42,9 +41,11 @@ def identify_general(memory: KernelMemory, place: Place) -> Optional[tuple[str, 
 def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     """An object whose pointer is where such objects have it, and whose neighbours in the list point back."""
     for kind in _LINKED:
-        member = next((each for each in kind.fields if _at(memory, kind.struct, each) == place.offset), None)
-        node = place.start + _at(memory, kind.struct, kind.link)
-        if member and node + 16 <= place.start + place.size and _is_in_list(memory, node):
+        member = next((m for m in kind.fields if memory.find_offset(kind.struct, m) == place.offset), None)
+        if member is None:
+            continue
+        node = place.start + memory.offset(kind.struct, kind.link)
+        if node + 16 <= place.start + place.size and _is_in_list(memory, node):
             name = _name(memory, kind.struct, place.start)
             return f"{kind.struct}.{member} of {name}", kind.event.format(name=name)
     return None
@@ -54,14 +55,6 @@ def _name(memory: KernelMemory, struct: str, start: int) -> str:
     """A net_device has its name in itself, a miscdevice a pointer."""
     at = start + memory.offset(struct, "name")
     return memory.text(at if struct == "net_device" else memory.u64(at), "")
-
-
-def _at(memory: KernelMemory, struct: str, member: str) -> int:
-    """Its offset; -1 where this kernel's struct has none of that name."""
-    try:
-        return memory.offset(struct, member)
-    except LkmError:
-        return -1
 
 
 def _is_in_list(memory: KernelMemory, node: int) -> bool:
@@ -79,7 +72,7 @@ _MAX_DEPTH = 16
 def _sysctl(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     """A table below /proc/sys (struct ctl_table_header, fs/proc/proc_sysctl.c): its directories lead to the top, all
     of one root."""
-    if place.offset not in [_at(memory, _HEADER, name) for name in _TABLES]:
+    if place.offset not in [memory.find_offset(_HEADER, name) for name in _TABLES]:
         return None
     if place.size < memory.sizeof(_HEADER):
         return None

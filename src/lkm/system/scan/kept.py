@@ -22,7 +22,6 @@ from lkm.system.snapshot import LoadedModule
 
 __all__ = ["kept_memory"]
 
-_FIXED = ("text", "rodata", "init")
 _MAX_BYTES = 1 << 24
 _MAX_PARAMETERS = 4096
 _MAX_KEPT = 64
@@ -52,7 +51,7 @@ def kept_memory(
 def _words(memory: KernelMemory, module: LoadedModule) -> Iterator[tuple[int, int]]:
     """Address and value of each word of its data. What cannot be read has none."""
     for part in module.memory:
-        if part.kind.startswith(_FIXED) or part.size > _MAX_BYTES:
+        if not part.writable or part.size > _MAX_BYTES:
             continue
         try:
             data = memory.read(part.start, part.size & ~7)

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""What leads to an object of a general cache: nobody knows its type, but the kernel finds it from somewhere.
+"""What leads to an object whose type nobody knows, of a general cache mostly: the kernel may find it from somewhere.
 
-An object is led to if a variable of the kernel or of another module holds its address, or if it is in a list (of
-structs list_head or hlist_node) that one of them is in too. So are hooks of netfilter found, and elements that a
-module has allocated.
+An object is led to if a variable of the kernel or of another module points into it, or if it is in a list (of structs
+list_head or hlist_node) that one of them is in too. So are hooks of netfilter found, and elements that a module has
+allocated. Per-CPU variables are met in lists alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
 from lkm.errors import LkmError
 from lkm.system.kcore import Kcore, KcoreError
 from lkm.system.memory import KernelMemory, is_kernel_pointer
-from lkm.system.scan.engine import Span, Wanted, search
+from lkm.system.scan.engine import RawHit, Span, Wanted, search
 from lkm.system.scan.expected import is_followed
 from lkm.system.scan.objects import identify
 from lkm.system.scan.places import Places
@@ -30,14 +31,15 @@ _IMAGE = (
     ("__bss_start", "__bss_stop"),
 )
 """Where the image has variables: between them lies memory that was given back after boot."""
-_FIXED = ("text", "rodata", "init")
-_MAX_OBJECTS = 256
-_MAX_WORDS = 128
-_MAX_NODES = 2048
+_STACKS = ("init_stack", "init_thread_union")
+"""The stack of CPU 0's idle task, among the variables: full of what is left over."""
+_MAX_OBJECTS = 1024
+_MAX_WORDS = 512
+_MAX_NODES = 4096
 
 
 class Leads:
-    """For one scan. What cannot be read leads nowhere."""
+    """For one scan. What cannot be read leads nowhere, and a note says so."""
 
     def __init__(
         self, memory: KernelMemory, kcore: Kcore, places: Places, modules: Iterable[LoadedModule]
@@ -53,11 +55,15 @@ class Leads:
         objects = {hit.place.start: hit.place for hit in hits if _is_object(hit)}
         if not objects:
             return hits
-        chosen = list(objects)[:_MAX_OBJECTS]
-        leads = self._variables(chosen, module)
-        for start in chosen:
-            if start not in leads and (node := self._listed(objects[start], module)):
-                leads[start] = node
+        leads = self._variables(objects, module)
+        rest = [place for start, place in objects.items() if start not in leads]
+        if len(rest) > _MAX_OBJECTS:
+            self._memory.note(f"of {len(rest)} objects the lists of {_MAX_OBJECTS} were looked at")
+        lists = _Lists(self._memory, self._places, module)
+        for place in rest[:_MAX_OBJECTS]:
+            node = lists.variable(place)
+            if node:
+                leads[place.start] = node
         return tuple(
             self._live(hit, leads[hit.place.start]) if _is_object(hit) and hit.place.start in leads else hit
             for hit in hits
@@ -75,43 +81,56 @@ class Leads:
         what = f"{what} leads to a {hit.place.name} object, which"
         return hit._replace(found=HitClass.LIVE, what=what, event=event)
 
-    def _variables(self, objects: Iterable[int], module: LoadedModule) -> dict[int, Place]:
-        """Object → the variable that holds its address: of the kernel, of another module, of a network namespace."""
-        wanted = Wanted((start, start + 1) for start in objects)
-        spans = [span for start, end in self._stretches(module) for span in self._span(start, end)]
+    def _variables(self, objects: Mapping[int, Place], module: LoadedModule) -> dict[int, Place]:
+        """Object → the variable that points into it: of the kernel, of another module, of a network namespace."""
+        starts = sorted(objects)
+        wanted = Wanted((start, start + objects[start].size) for start in starts)
         found: dict[int, Place] = {}
-        try:
-            for at, value in search(self._kcore, spans, wanted, _silent):
+        for stretch in self._stretches(module):
+            for at, value in self._words(*stretch, wanted):
                 place = self._places.mapped(at) or self._places.place(at)
-                if is_followed(place):
-                    found.setdefault(value, place)
-        except KcoreError as error:
-            self._memory.note_error("the kernel's variables", error)
+                if is_followed(place) and place.name not in _STACKS:
+                    found.setdefault(starts[bisect_right(starts, value) - 1], place)
         return found
 
-    def _span(self, start: int, end: int) -> Iterator[Span]:
+    def _words(self, start: int, end: int, wanted: Wanted) -> tuple[RawHit, ...]:
         for segment in self._kcore.segments:
             if segment.start <= start < end <= segment.start + segment.size:
-                yield Span(segment, start, end - start)
-                return
+                try:
+                    return tuple(search(self._kcore, [Span(segment, start, end - start)], wanted, _silent))
+                except KcoreError as error:
+                    self._memory.note_error(f"variables at {start:#x}", error)
+        return ()
 
     def _stretches(self, module: LoadedModule) -> Iterator[tuple[int, int]]:
         """Start and end of memory with variables, in whole words."""
+        address = self._memory.symbols.address
+        if not address(_IMAGE[0][0]):
+            self._memory.note("what the kernel's variables lead to was not looked at, as they have no names")
         for first, last in _IMAGE:
-            yield self._memory.symbols.address(first) & ~7, self._memory.symbols.address(last) & ~7
-        for other in self._modules:
-            if other.name != module.name:
-                for part in other.memory:
-                    if not part.kind.startswith(_FIXED):
-                        yield part.start, part.start + (part.size & ~7)
+            yield address(first) & ~7, address(last) & ~7
+        for part in (part for each in self._modules if each.name != module.name for part in each.memory):
+            if part.writable:
+                yield part.start, part.start + (part.size & ~7)
         try:
             size = self._memory.sizeof("net") & ~7
             yield from ((net, net + size) for net in network_namespaces(self._memory))
         except LkmError as error:
             self._memory.note_error("the network namespaces", error)
 
-    def _listed(self, place: Place, module: LoadedModule) -> Optional[Place]:
-        """A variable in one of the lists that the object is in, or None."""
+
+class _Lists:
+    """Looks along the lists that objects are in, backwards: after the way on, each node has the way back to where its
+    address is (list_head.prev, hlist_node.pprev)."""
+
+    def __init__(self, memory: KernelMemory, places: Places, module: LoadedModule) -> None:
+        self._memory = memory
+        self._places = places
+        self._module = module
+        self._known: dict[int, Optional[Place]] = {}
+
+    def variable(self, place: Place) -> Optional[Place]:
+        """A variable in one of the object's lists that is not the module's own, or None."""
         count = min(place.size // 8, _MAX_WORDS)
         try:
             words = self._memory.words(place.start, count)
@@ -119,28 +138,40 @@ class Leads:
             return None
         for index in range(1, count):
             if is_kernel_pointer(words[index]):
-                found = self._behind(place.start + 8 * (index - 1), module)
+                found = self._behind(place.start + 8 * (index - 1))
                 if found:
                     return found
         return None
 
-    def _behind(self, first: int, module: LoadedModule) -> Optional[Place]:
-        """The variable that is reached from that node, backwards: each has, after the way on, the way back to where
-        its address is (list_head.prev, hlist_node.pprev). None where `first` is no node, or only the module's own
-        variables are in its list."""
-        node = first
+    def _behind(self, node: int) -> Optional[Place]:
+        """The first variable on the way back from that node, or None where there is none, or it is no node."""
+        path: list[int] = []
+        found = None
+        while node and node not in self._known and not found:
+            if len(path) == _MAX_NODES:
+                self._memory.note(
+                    f"a list at {path[0]:#x} has more than {_MAX_NODES} nodes: no end was found"
+                )
+                break
+            path.append(node)
+            self._known[node] = None  # it may be a ring
+            node = self._before(node)
+            found = self._variable_at(node)
+        found = found or self._known.get(node)
+        self._known.update(dict.fromkeys(path, found))
+        return found
+
+    def _variable_at(self, address: int) -> Optional[Place]:
+        place = self._places.mapped(address) if address else None
+        return place if place and place.live and place.module != self._module.name else None
+
+    def _before(self, node: int) -> int:
+        """The node before; 0 where that does not lead back to this one."""
         try:
-            for _ in range(_MAX_NODES):
-                before = self._memory.u64(node + 8)
-                if before in (node, first) or self._memory.u64(before) != node:
-                    return None
-                place = self._places.mapped(before)
-                if place and place.live and place.module != module.name:
-                    return place
-                node = before
+            before = self._memory.u64(node + 8)
+            return before if before != node and self._memory.u64(before) == node else 0
         except LkmError:
-            pass
-        return None
+            return 0
 
 
 def _is_object(hit: Hit) -> bool:

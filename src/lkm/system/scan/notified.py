@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Pointers into a module that the notifiers of MODULE_STATE_GOING take away.
+"""Pointers into a module in what the kernel itself keeps of each module: its removal takes that away.
 
-delete_module calls them whether or not there is an exit (kernel/module.c in 5.10, kernel/module/main.c since 5.19):
-trace events, tracepoints, static calls and keys, BTF, debug messages. A driver with trace events has thousands.
+Most of it goes by the notifiers of MODULE_STATE_GOING, which delete_module calls whether or not there is an exit
+(kernel/module.c in 5.10, kernel/module/main.c since 5.19), some in free_module: trace events, tracepoints, static
+calls and keys, BTF, debug messages. A driver with trace events has thousands. Each rule names the function.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -20,30 +22,41 @@ __all__ = ["Notified"]
 
 _MAX_EVENTS = 4096
 _MAX_FIELDS = 256
-_EVENTS = "trace_module_remove_events, by the notifier of MODULE_STATE_GOING"
+_ABOVE = 1 << 64
+_EVENTS = "trace_module_remove_events at MODULE_STATE_GOING"
 
 
 class _Listed(NamedTuple):
-    """Elements of a list of the kernel: each is of a module that `owner` points into."""
+    """Elements of a list of the kernel: each is of the module that `owner` points into, by the first of these names
+    that the struct has."""
 
     head: str
     struct: str
     link: str
-    owner: str
+    owner: tuple[str, ...]
     why: str
 
 
+_GOING = "at MODULE_STATE_GOING"
 _LISTS = (
-    _Listed("tracepoint_module_list", "tp_module", "list", "mod", "tracepoint_module_going"),
-    _Listed("btf_modules", "btf_module", "list", "module", "btf_module_notify"),
-    _Listed("bpf_trace_modules", "bpf_trace_module", "list", "module", "bpf_event_notify"),
-    _Listed("ddebug_tables", "ddebug_table", "link", "mod_name", "ddebug_remove_module"),
-    _Listed("error_injection_list", "ei_entry", "list", "priv", "module_unload_ei_list"),
+    _Listed("tracepoint_module_list", "tp_module", "list", ("mod",), f"tracepoint_module_going {_GOING}"),
+    _Listed("btf_modules", "btf_module", "list", ("module",), f"btf_module_notify {_GOING}"),
+    _Listed("bpf_trace_modules", "bpf_trace_module", "list", ("module",), f"bpf_event_notify {_GOING}"),
+    _Listed("module_strings", "module_string", "next", ("module",), _EVENTS),
+    _Listed("error_injection_list", "ei_entry", "list", ("priv",), f"module_unload_ei_list {_GOING}"),
     _Listed(
-        "kprobe_blacklist", "kprobe_blacklist_entry", "list", "start_addr", "remove_module_kprobe_blacklist"
+        "kprobe_blacklist", "kprobe_blacklist_entry", "list", ("start_addr",),
+        f"remove_module_kprobe_blacklist {_GOING}",
     ),
-    _Listed("smp_alt_modules", "smp_alt_module", "next", "mod", "alternatives_smp_module_del"),
-)
+    _Listed("ftrace_mod_maps", "ftrace_mod_map", "list", ("mod",), "ftrace_release_mod in delete_module"),
+    _Listed(
+        "ddebug_tables", "ddebug_table", "link", ("mod_name", "info.mod_name"),
+        f"ddebug_remove_module {_GOING}, or in free_module",
+    ),
+    _Listed("smp_alt_modules", "smp_alt_module", "next", ("mod",), "alternatives_smp_module_del in free_module"),
+)  # fmt: skip
+_HOLDERS = (("perf_event", "tp_event"), ("trace_eprobe", "event"))
+"""Members of other objects that point to a trace event and stay: these hold a reference."""
 
 
 class _Patched(NamedTuple):
@@ -77,9 +90,18 @@ class Notified:
 
     def reason(self, value: int, place: Place) -> str:
         """What takes this word away, or ""."""
-        if any(start <= value < end for start, end in self._events):
+        at = bisect_right(self._events, (value, _ABOVE)) - 1
+        if at >= 0 and value < self._events[at][1] and not self._holds(place):
             return _EVENTS
         return self.of_object(place)
+
+    def _holds(self, place: Place) -> bool:
+        """Whether it is a member of `_HOLDERS`, by its offset and the size of its object."""
+        return place.kind is PlaceKind.SLAB and any(
+            place.offset == self._memory.find_offset(struct, member)
+            and place.size // 2 < self._memory.find_size(struct) <= place.size
+            for struct, member in _HOLDERS
+        )
 
     def of_object(self, place: Place) -> str:
         """What frees that object, or ""."""
@@ -88,43 +110,43 @@ class Notified:
         return self._objects.get(place.start, "") or self._patch(place)
 
     def _patch(self, place: Place) -> str:
-        for each in _PATCHES:
-            start, end = self._table(each)
+        for each, (start, end) in self._tables:
             if (
                 start < end
-                and 0 < self._size(each.struct) <= place.size
+                and 0 < self._memory.find_size(each.struct) <= place.size
                 and start <= self._member(place.start, each.struct, each.table) < end
                 and self._member(place.start, each.struct, "mod") == self._module.address
             ):
-                return f"{each.why}, by the notifier of MODULE_STATE_GOING"
+                return f"{each.why} {_GOING}"
         return ""
 
+    @cached_property
+    def _tables(self) -> tuple[tuple[_Patched, tuple[int, int]], ...]:
+        """Where the module has its tables of places to be patched."""
+        return tuple((each, self._table(each)) for each in _PATCHES)
+
     def _table(self, of: _Patched) -> tuple[int, int]:
-        """Start and end of the module's table of that kind; the same where it has none."""
         start = self._member(self._module.address, "module", of.start)
         try:
             count = self._memory.u32(self._module.address + self._memory.offset("module", of.number))
         except LkmError:
             return 0, 0
-        return start, start + count * self._size(of.entry)
+        return start, start + count * self._memory.find_size(of.entry)
 
     @cached_property
     def _objects(self) -> dict[int, str]:
         """Start of each element → why."""
         found = dict.fromkeys(self._event_fields(), _EVENTS)
         for each in _LISTS:
-            found.update(
-                dict.fromkeys(self._listed(each), f"{each.why}, at MODULE_STATE_GOING or in free_module")
-            )
+            found.update(dict.fromkeys(self._listed(each), each.why))
         return found
 
     def _listed(self, each: _Listed) -> Iterator[int]:
-        try:
-            link, head = self._memory.offset(each.struct, each.link), self._memory.symbol(each.head)
-        except LkmError:
+        link, head = self._memory.find_offset(each.struct, each.link), self._memory.symbols.address(each.head)
+        if link is None or not head:
             return
         for node in self._memory.list_nodes(head, what=each.head):
-            if self._module.owns(self._member(node - link, each.struct, each.owner)):
+            if self._module.owns(self._member(node - link, each.struct, *each.owner)):
                 yield node - link
 
     @cached_property
@@ -135,6 +157,10 @@ class Notified:
             count = self._memory.offset("module", "num_trace_events")
             number = self._memory.u32(self._module.address + count)
             first = self._memory.u64(self._module.address + start)
+            if number > _MAX_EVENTS:
+                self._memory.note(
+                    f"of {number} trace events of {self._module.name} {_MAX_EVENTS} were looked at"
+                )
             calls = self._memory.words(first, min(number, _MAX_EVENTS)) if number else ()
         except LkmError:
             return ()
@@ -147,12 +173,10 @@ class Notified:
 
     @cached_property
     def _events(self) -> tuple[tuple[int, int], ...]:
-        """Where its events are, and those of their classes that are not another module's."""
-        call, kind = self._size("trace_event_call"), self._size("trace_event_class")
-        return (
-            *((at, at + call) for at in self._calls),
-            *((at, at + kind) for at in self._classes if self._module.owns(at)),
-        )
+        """Where its events are, and those of their classes that are its own."""
+        call, kind = self._memory.find_size("trace_event_call"), self._memory.find_size("trace_event_class")
+        calls = [(at, at + call) for at in self._calls]
+        return tuple(sorted([*calls, *((at, at + kind) for at in self._classes if self._module.owns(at))]))
 
     def _event_fields(self) -> Iterator[int]:
         """Each struct ftrace_event_field: its name and type are strings of the module."""
@@ -166,16 +190,9 @@ class Notified:
             for node in self._memory.list_nodes(each + fields, what=what, limit=_MAX_FIELDS):
                 yield node - link
 
-    def _member(self, start: int, struct: str, member: str) -> int:
-        """The pointer there; 0 where that cannot be read, or this kernel's struct has none."""
+    def _member(self, start: int, struct: str, *members: str) -> int:
+        """The pointer in the first of these that the struct has; 0 where it has none, or it cannot be read."""
         try:
-            return self._memory.u64(start + self._memory.offset(struct, member))
-        except LkmError:
-            return 0
-
-    def _size(self, name: str) -> int:
-        """Bytes of that type; 0 where this kernel has none."""
-        try:
-            return self._memory.sizeof(name)
+            return self._memory.u64(start + self._memory.offset(struct, *members))
         except LkmError:
             return 0

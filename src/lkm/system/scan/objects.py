@@ -41,6 +41,7 @@ _CACHES = {
     "vm_area_struct": _Type("vm_area_struct", "the next fault in, or end of, that mapping calls freed code"),
     "mnt_cache": _Type("mount", "the next use of that mount calls freed code"),
     "net_namespace": _Type("net", "the next use of that network namespace calls freed code"),
+    "perf_event": _Type("perf_event", "the end of that perf event calls freed code"),
     "key_jar": _Type("key", "the next use of that key calls freed code"),
     "skbuff_head_cache": _Type("sk_buff", "the end of that packet calls freed code"),
     "bdev_cache": _Type("bdev_inode", "the next use of that block device calls freed code"),

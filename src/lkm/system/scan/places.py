@@ -144,10 +144,12 @@ class Places:
     def mapped(self, address: int) -> Optional[Place]:
         """The place of a variable of the kernel or of a module at the address that the kernel uses, or None."""
         try:
-            return self._mapping(address, reserved=True)
+            place = self._mapping(address, reserved=True)
         except LkmError as error:
             self._memory.note_error(f"the place of the word at {address:#x}", error)
             return None
+        bounded = bool(self._memory.symbols.address("_end"))
+        return place if bounded or place is None or place.kind is not PlaceKind.KERNEL else None
 
     def _mapping(self, address: int, *, reserved: bool) -> Optional[Place]:
         """By the address in another mapping. Pages of the image that were given back after boot (init memory,

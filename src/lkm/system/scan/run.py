@@ -117,7 +117,7 @@ def scan_modules(
     places = _places(ram, memory, modules, words)
     found = [(word.value, place) for word in words if (place := _place(ram, places, word))]
     kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
-    world = World.of(root, memory, modules, registrations)
+    world = World.of(root, memory, modules, registrations, machine=os.uname().machine)
     leads = Leads(memory, ram.kcore, places, modules)
     scans = []
     for target in targets:

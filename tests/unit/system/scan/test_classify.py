@@ -49,7 +49,8 @@ def test_code_of_the_kernel_that_looks_like_an_address_is_none(
     text = 0xFFFF_FFFF_8100_0000
     kernel.symbols.update(_stext=text, _etext=text + 0x1000)
     place = VARIABLE._replace(address=text + inside)
-    assert classify(kernel, place, 0xFFFF_FFFF_C0C7_4848).found.value == found
+    assert classify(kernel, place).found.value == found
+    assert classify(kernel, place, machine="aarch64").found is HitClass.LIVE
 
 
 @pytest.mark.parametrize(("inside", "found"), [(0x100, "expected"), (0x200, "live")])
@@ -224,6 +225,29 @@ def test_what_has_no_directories_of_its_root_is_none(kernel: FakeKernel, broken:
 
 def test_a_cache_that_nobody_knows_has_unknown_objects(kernel: FakeKernel) -> None:
     assert classify(kernel, slab("demo_cache", kernel.new(64), 8)).found is HitClass.UNKNOWN
+
+
+def make_worker(kernel: FakeKernel, *, listed: bool = True, dead: bool = False) -> int:
+    worker, pool = kernel.new("worker"), kernel.new("worker_pool")
+    task = kernel.set(kernel.new("task_struct"), "task_struct", exit_state=16 if dead else 0)
+    kernel.set(worker, "worker", pool=pool, task=task)
+    kernel.ring(pool + 0x10, [worker + 0x40] if listed else [])
+    return worker
+
+
+@pytest.mark.parametrize(
+    ("offset", "listed", "dead", "found"),
+    [
+        (0x58, True, False, "expected"), (0x58, False, False, "unknown"), (0x50, True, False, "unknown"),
+        (0x18, True, False, "unknown"), (0x18, True, True, "expected"), (0x18, False, True, "unknown"),
+    ],
+)  # fmt: skip
+def test_nobody_calls_what_a_worker_remembers_of_its_last_work(
+    kernel: FakeKernel, *, offset: int, listed: bool, dead: bool, found: str
+) -> None:
+    """Of the current work neither, if the worker died in it."""
+    worker = make_worker(kernel, listed=listed, dead=dead)
+    assert classify(kernel, slab("kmalloc-192", worker, offset, 192)).found.value == found
 
 
 @pytest.mark.parametrize(("linked", "found"), [(True, "live"), (False, "unknown")])

@@ -14,6 +14,7 @@ from tests.unit.system.kernel import MODULES, FakeKernel
 from tests.unit.system.scan.world import OTHER, OTHERS, demo, make_kernel, slab
 
 IMAGE, SIZE = 0xFFFF_FFFF_8200_0000, 0x1000
+NET = 0xFFFF_8880_4000_0000
 
 
 class Kcore:
@@ -21,7 +22,12 @@ class Kcore:
 
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
-        self.segments = (Segment(IMAGE, SIZE, 0), Segment(MODULES, 0x20000, 0))
+        self.segments = (
+            Segment(IMAGE, SIZE, 0),
+            Segment(IMAGE + 0x2000, SIZE, 0),
+            Segment(MODULES, 0x20000, 0),
+            Segment(NET, SIZE, 0),
+        )
 
     def read_into(self, view: memoryview, _segment: Segment, start: int) -> None:
         view[:] = self._kernel.read(start, len(view))
@@ -41,6 +47,8 @@ class Places:
         return None
 
     def place(self, address: int) -> Place:
+        if NET <= address < NET + SIZE:
+            return Place(PlaceKind.SLAB, address, "net_namespace", address - NET, NET, 0x400, live=True)
         return Place(PlaceKind.PAGE, address)
 
 
@@ -76,11 +84,49 @@ def test_an_object_whose_address_a_variable_has_is_live(kernel: FakeKernel, vari
     assert "kmalloc-64 object" in hit.what
 
 
-@pytest.mark.parametrize("inside", [8, -8])
-def test_a_pointer_beside_its_start_leads_nowhere(kernel: FakeKernel, inside: int) -> None:
+@pytest.mark.parametrize(("inside", "found"), [(-8, "unknown"), (0x38, "live"), (0x40, "unknown")])
+def test_a_pointer_to_any_member_leads_to_it(kernel: FakeKernel, inside: int, found: str) -> None:
     place = slab("kmalloc-64", kernel.new(64), 8)
     kernel.put(IMAGE + 0x100, place.start + inside)
-    assert follow(kernel, place).found is HitClass.UNKNOWN
+    assert follow(kernel, place).found.value == found
+
+
+def test_a_network_namespace_leads_to_its_hooks(kernel: FakeKernel) -> None:
+    place, net = slab("kmalloc-64", kernel.new(64), 8), kernel.place(NET, 0x400)
+    kernel.symbols["net_namespace_list"] = head = kernel.new(16)
+    kernel.ring(head, [net + 0x10])
+    kernel.put(net + 0x100, place.start)
+    hit = follow(kernel, place)
+    assert hit.found is HitClass.LIVE
+    assert "network namespace" in hit.event
+
+
+def test_variables_that_cannot_be_read_do_not_hide_the_others(kernel: FakeKernel) -> None:
+    kernel.symbols.update(__bss_start=IMAGE + 0x2000, __bss_stop=IMAGE + 0x3000)
+    place = slab("kmalloc-64", kernel.new(64), 8)
+    kernel.put(OTHER + 0x100, place.start)
+    assert follow(kernel, place).found is HitClass.LIVE
+
+
+def test_a_kernel_that_hides_its_variables_is_said(kernel: FakeKernel) -> None:
+    kernel.symbols.clear()
+    memory = kernel.memory()
+    hit = Hit(MODULES + 0x10, "hook", slab("kmalloc-64", kernel.new(64), 8), HitClass.UNKNOWN)
+    Leads(memory, Kcore(kernel), Places(), [demo()]).follow([hit], demo())  # type: ignore[arg-type]
+    assert "have no names" in memory.notes[0]
+
+
+def test_a_list_is_walked_once_for_all_its_elements(kernel: FakeKernel) -> None:
+    elements = [kernel.new(64) for _ in range(100)]
+    link(kernel, MODULES + 0x200, *(element + 0x20 for element in elements))
+    hits = [
+        Hit(MODULES + 0x10, "hook", slab("kmalloc-64", element, 8), HitClass.UNKNOWN) for element in elements
+    ]
+    memory = kernel.memory()
+    leads = Leads(memory, Kcore(kernel), Places(), [demo()])  # type: ignore[arg-type]
+    before = kernel.reads
+    assert {hit.found for hit in leads.follow(hits, demo())} == {HitClass.UNKNOWN}
+    assert kernel.reads - before < 10 * len(elements)
 
 
 def test_a_variable_of_the_module_itself_leads_nowhere(kernel: FakeKernel) -> None:

@@ -74,6 +74,24 @@ def test_what_a_static_call_keeps_of_the_module_goes_with_it(
     assert classify(kernel, slab("kmalloc-32", node, 16, 32), sites).found.value == found
 
 
+def test_what_a_key_keeps_of_the_module_goes_with_it(kernel: FakeKernel) -> None:
+    kernel.set(STRUCT, "module", jump_entries=TABLE)
+    kernel.put(STRUCT + 0x138, (1).to_bytes(4, "little"))
+    node = kernel.set(kernel.new("static_key_mod"), "static_key_mod", mod=STRUCT, entries=TABLE)
+    hit = classify(kernel, slab("kmalloc-32", node, 16, 32), STRUCT)
+    assert hit.reason.startswith("jump_label_del_module")
+    kernel.set(node, "static_key_mod", entries=TABLE + 16)
+    assert classify(kernel, slab("kmalloc-32", node, 16, 32), STRUCT).found is HitClass.UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["perf_event", "kmalloc-256"])
+def test_a_perf_event_holds_the_trace_event_that_it_counts(kernel: FakeKernel, name: str) -> None:
+    """It has a reference, and stays; the table of its cache is only known since 5.13."""
+    place = slab(name, kernel.new("perf_event"), 0x80, 256)
+    assert classify(kernel, place, CALL).found.value == ("live" if name == "perf_event" else "unknown")
+    assert classify(kernel, place._replace(offset=0x88), CALL).found is HitClass.EXPECTED
+
+
 def test_a_kernel_without_trace_events_has_no_such_rule(kernel: FakeKernel) -> None:
     assert kernel.types is not None
     del kernel.types.structs["trace_event_call"]

@@ -17,7 +17,7 @@ STRUCTS = {
         "list": 0x8, "init": 0x20, "core_layout": 0x40, "core_layout.text_size": 0x50, "source_list": 0x80,
         "target_list": 0x90, "sect_attrs": 0xA0,
         "mkobj.kobj": 0xC0, "kp": 0x100, "num_kp": 0x108, "trace_events": 0x110, "num_trace_events": 0x118,
-        "static_call_sites": 0x120, "num_static_call_sites": 0x128,
+        "static_call_sites": 0x120, "num_static_call_sites": 0x128, "jump_entries": 0x130, "num_jump_entries": 0x138,
     }),
     "trace_event_call": (0x40, {"class": 0x10}),
     "trace_event_class": (0x48, {"fields": 0x30}),
@@ -25,6 +25,13 @@ STRUCTS = {
     "btf_module": (40, {"list": 0, "module": 16}),
     "static_call_mod": (24, {"next": 0, "mod": 8, "sites": 16}),
     "static_call_site": (8, {}),
+    "static_key_mod": (24, {"next": 0, "entries": 8, "mod": 16}),
+    "jump_entry": (16, {}),
+    "perf_event": (200, {"tp_event": 0x80}),
+    "worker": (0x80, {
+        "current_work": 0x10, "current_func": 0x18, "task": 0x30, "pool": 0x38, "node": 0x40, "last_func": 0x58,
+    }),
+    "worker_pool": (0x100, {"workers": 0x10}),
     "xa_node": (576, {"array": 32, "slots": 40}),
     "ctl_table_header": (0x60, {"ctl_table": 0, "ctl_table_arg": 0x20, "root": 0x28, "parent": 0x38}),
     "ctl_table": (64, {"procname": 0}),
@@ -89,10 +96,11 @@ def classify(
     module: LoadedModule | None = None,
     registrations: tuple[Registration, ...] = (),
     root: Root = Root("/nonexistent"),  # noqa: B008
+    machine: str = "x86_64",
 ) -> Hit:
     """What the pointer `value` at that place is."""
     module = module or demo()
-    world = World.of(root, kernel.memory(), (module, OTHERS), registrations)
+    world = World.of(root, kernel.memory(), (module, OTHERS), registrations, machine=machine)
     return Classifier(world, module, [(value, place)], Notified(world.memory, module)).hits()[0]
 
 
