@@ -88,6 +88,52 @@ def test_trace_events_are_taken_away_by_the_removal(guest: Guest) -> None:
     assert stray_oopses(messages(guest), ["reach_events"]) == []
 
 
+PERF = """
+import ctypes, struct, sys, time
+number = int(open("/sys/kernel/tracing/events/reach/reach_begun/id").read())
+attributes = struct.pack("<IIQ", 2, 112, number).ljust(112, b"\\0")  # PERF_TYPE_TRACEPOINT, sizeof(perf_event_attr)
+call = {"x86_64": 298, "aarch64": 241}[__import__("os").uname().machine]
+assert ctypes.CDLL(None, use_errno=True).syscall(call, attributes, 0, -1, -1, 0) >= 0, ctypes.get_errno()
+time.sleep(1000)
+"""
+
+
+def test_an_event_that_perf_counts_holds_the_module(guest: Guest) -> None:
+    """The reference is in no file, and to reset the count would let perf call freed code."""
+    guest.run(["sh", "-c", "cat > /tmp/perf.py"], stdin=PERF.encode())
+    prepare(guest, [
+        "insmod reach_events.ko", "python3 -sS /tmp/perf.py & echo holder=$!",
+        "within 10 sh -c '[ $(cat /sys/module/reach_events/refcnt) -gt 0 ]'",
+    ])  # fmt: skip
+    (answer,) = ask(guest, ["rescue", "reach_events", "--json"])
+    assert answer.object["outcome"] == "refused", answer
+    found = [each["summary"] for each in answer.object["before"]["findings"]]
+    assert any("perf_event.tp_event" in summary for summary in found), found
+    assert answer.object["before"]["verdict"] == "crash"
+
+
+USERS = {
+    "echo enable_event:reach:reach_begun > sched/sched_process_exit/trigger": "!enable_event:",
+    "echo 'e:probes/reached reach.reach_begun' >> ../dynamic_events": "-:probes/reached",
+}
+
+
+def test_users_of_trace_events_are_holders(guest: Guest, kernel: str) -> None:
+    """A trigger, and an event probe (since 5.15)."""
+    for command, release in list(USERS.items())[: 1 if kernel == "5.10" else 2]:
+        prepare(guest, [
+            "insmod reach_events.ko", "cd /sys/kernel/tracing/events", command, "[ $(count_of reach_events) = 1 ]",
+        ])  # fmt: skip
+        (answer,) = ask(guest, ["why", "reach_events", "--json"])
+        assert answer.object["verdict"] == "refuse"
+        (finding,) = [each for each in answer.object["findings"] if each["code"] == "referenced"]
+        (holder,) = finding["holders"]
+        assert "reach:reach_begun" in holder["name"]
+        assert release in holder["release"]
+        prepare(guest, [holder["release"]])
+        assert ask(guest, ["unload", "reach_events"])[0].code == 0
+
+
 def test_a_driver_of_the_kernel_with_hundreds_of_events(guest: Guest) -> None:
     prepare(guest, ["modprobe xfs"])
     answer = look(guest, ["xfs"])["xfs"]

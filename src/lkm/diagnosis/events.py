@@ -26,6 +26,7 @@ EVENTS = {
     _K.TIMER: "the timer that calls {name!r} comes due and panics the kernel",
     _K.WORK: "the work {name!r} comes due and panics the kernel",
     _K.NOTIFIER: "the next event that is announced by {name!r} calls freed code",
+    _K.TRACE_EVENT: "the next event that {name!r} is switched by, or copied to, would use freed memory",
     _K.DEVICE: "the next look at, or removal of, the device {name!r} would call freed code",
 }
 

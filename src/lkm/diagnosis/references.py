@@ -234,7 +234,9 @@ def _registered_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder
                 Holder(
                     HolderKind.USERS,
                     f"{item.users} user{_s(item.users)} of the {item.kind.value} {item.name}",
-                    f"end the users of {item.name}",
+                    item.detail
+                    if item.kind is RegistrationKind.TRACE_EVENT
+                    else f"end the users of {item.name}",
                     path=item.source,
                     users=item.users,
                 )

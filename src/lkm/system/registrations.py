@@ -30,6 +30,7 @@ from lkm.system.tables.proc_entries import read_proc_entries
 from lkm.system.tables.protocols import read_protocols
 from lkm.system.tables.strings import ModuleStrings
 from lkm.system.tables.timers import read_timers
+from lkm.system.tables.trace_events import read_trace_events
 from lkm.system.tables.works import read_works
 
 __all__ = ["read_registrations"]
@@ -64,6 +65,7 @@ _FILES: tuple[
     (_K.PROTOCOL, read_protocols),
     (_K.HRTIMER, read_hrtimers),
     (_K.DRIVER, read_drivers),
+    (_K.TRACE_EVENT, read_trace_events),
 )
 """Tables that tell the module in /proc or /sys too."""
 

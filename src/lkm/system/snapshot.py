@@ -237,6 +237,7 @@ class RegistrationKind(Enum):
     TIMER = "timer"
     WORK = "work"
     NOTIFIER = "notifier"
+    TRACE_EVENT = "trace-event"
 
 
 class Registration(NamedTuple):

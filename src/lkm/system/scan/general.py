@@ -29,8 +29,10 @@ _LINKED = (
         "the next use of the interface {name!r} calls freed code",
     ),
     _Linked("miscdevice", "list", ("fops",), "the next open of /dev/{name} calls freed code"),
+    _Linked("perf_event", "event_entry", ("tp_event",), "the end of that perf event calls freed code"),
 )
-"""Found so where their lists are not: without CONFIG_KALLSYMS_ALL kallsyms has no variables."""
+"""Found so where their lists are not: without CONFIG_KALLSYMS_ALL kallsyms has no variables. Perf events have a cache
+of their own since 5.13 (perf_event_init)."""
 
 
 def identify_general(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
@@ -47,12 +49,14 @@ def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
         node = place.start + memory.offset(kind.struct, kind.link)
         if node + 16 <= place.start + place.size and _is_in_list(memory, node):
             name = _name(memory, kind.struct, place.start)
-            return f"{kind.struct}.{member} of {name}", kind.event.format(name=name)
+            return f"{kind.struct}.{member}{f' of {name}' if name else ''}", kind.event.format(name=name)
     return None
 
 
 def _name(memory: KernelMemory, struct: str, start: int) -> str:
-    """A net_device has its name in itself, a miscdevice a pointer."""
+    """A net_device has its name in itself, a miscdevice a pointer, a perf_event none."""
+    if struct == "perf_event":
+        return ""
     at = start + memory.offset(struct, "name")
     return memory.text(at if struct == "net_device" else memory.u64(at), "")
 
