@@ -18,6 +18,8 @@ from tests.vm.oopses import stray_oopses
 from tests.vm.talk import ask, messages, prepare
 
 pytestmark = pytest.mark.compiles
+NAMELESS = ("6.1-arm64", "6.1-arm64-pauth")
+"""Without CONFIG_KALLSYMS_ALL: what variables lead to is not looked at."""
 
 # module → what the finding says of it, and a word of the event
 REACHED = {
@@ -41,11 +43,14 @@ def live(scan: dict[str, Any]) -> list[dict[str, Any]]:
     return [hit for hit in scan["hits"] if hit["found"] == "live"]
 
 
-def test_what_the_kernel_finds_from_somewhere_is_live(guest: Guest) -> None:
+def test_what_the_kernel_finds_from_somewhere_is_live(guest: Guest, kernel: str) -> None:
     prepare(guest, [f"dies insmod {name}.ko die=1" for name in REACHED])
     answers = look(guest, REACHED)
     for name, (words, event) in REACHED.items():
         why, scan = answers[name]["why"], answers[name]["scan"]
+        if kernel in NAMELESS and name != "reach_table":
+            assert any("have no names" in note for note in scan["notes"]), scan["notes"]
+            continue
         assert live(scan), (name, scan["hits"])
         assert why["verdict"] == "crash", (name, why)
         events = [finding["event"] for finding in why["findings"] if words in finding["summary"]]
@@ -53,27 +58,29 @@ def test_what_the_kernel_finds_from_somewhere_is_live(guest: Guest) -> None:
         assert event in events[0], (name, events)
 
 
-def test_where_the_exit_runs_it_takes_that_away(guest: Guest) -> None:
+def test_where_the_exit_runs_it_takes_that_away(guest: Guest, kernel: str) -> None:
     prepare(guest, [f"insmod {name}.ko" for name in REACHED])
     answers = look(guest, REACHED)
     for name in REACHED:
-        assert live(answers[name]["scan"]), name
+        assert live(answers[name]["scan"]) or kernel in NAMELESS, name
         assert answers[name]["why"]["verdict"] == "removable", (name, answers[name]["why"])
     for answer in ask(guest, *(["unload", name] for name in REACHED)):
         assert answer.code == 0, answer
     assert stray_oopses(messages(guest), []) == []
 
 
-def test_trace_events_are_taken_away_by_the_removal(guest: Guest) -> None:
+def test_trace_events_are_taken_away_by_the_removal(guest: Guest, kernel: str) -> None:
     prepare(
         guest, ["dies insmod reach_events.ko die=1", "grep -q reach: /sys/kernel/tracing/available_events"]
     )
     answer = look(guest, ["reach_events"])["reach_events"]
-    assert live(answer["scan"]) == []
-    assert [hit for hit in answer["scan"]["hits"] if hit["found"] == "unknown"] == []
     reasons = {hit["reason"].split(" ")[0] for hit in answer["scan"]["hits"]}
-    assert {"trace_module_remove_events", "tracepoint_module_going", "ddebug_remove_module"} <= reasons
-    assert {"jump_label_del_module", "remove_module_kprobe_blacklist"} <= reasons
+    assert {"trace_module_remove_events", "jump_label_del_module"} <= reasons
+    if kernel not in NAMELESS:
+        assert live(answer["scan"]) == []
+        assert [hit for hit in answer["scan"]["hits"] if hit["found"] == "unknown"] == []
+        lists = {"tracepoint_module_going", "ddebug_remove_module", "remove_module_kprobe_blacklist"}
+        assert lists <= reasons
     assert answer["why"]["verdict"] == "safe", answer["why"]
     (rescued,) = ask(guest, ["rescue", "reach_events", "--json"])
     assert rescued.object["outcome"] == "rescued", rescued

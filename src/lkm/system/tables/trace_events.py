@@ -2,7 +2,7 @@
 """Who uses the trace events of modules: triggers that switch one on or off, and event probes (tracefs).
 
 Each has a reference (trace_event_try_get_ref of event_enable_trigger_parse and of the event probes, 5.10 to 7.x) that
-no other file shows. Which events are whose, the names of symbols tell: `__event_NAME` is in the module.
+no other file shows. Which events are whose, the names of functions tell: `__traceiter_NAME` is in the module.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["read_trace_events"]
 _DIRECTORIES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _TRIGGER = re.compile(r"^((?:enable|disable)_event:([^:\s]+):([^:\s]+))", re.MULTILINE)
 _PROBE = re.compile(r"^e\S*:(\S+) ([^\s./]+)[./](\S+)", re.MULTILINE)
-_MARK = "__event_"
+_MARK = "__traceiter_"
 _SECONDS = 5.0
 
 

@@ -24,7 +24,7 @@ BUSY = DEMO._replace(refcnt=1)
 @pytest.fixture
 def tracing(kernel: FakeKernel, tree: Tree) -> Tree:
     """The module has the event demo:begun."""
-    kernel.module_symbols.append((MODULES + 0x100, "__event_begun", "demo"))
+    kernel.module_symbols.append((MODULES + 0x100, "__traceiter_begun", "demo"))
     tree.write("/sys/module/demo/sections/_ftrace_events", f"{MODULES + 0x100:#x}\n")
     tree.write(f"{TRACING}/trace_clock", "[local]\n")
     tree.write(f"{TRACING}/dynamic_events", "")
