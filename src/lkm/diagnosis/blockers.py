@@ -9,7 +9,7 @@ from lkm.diagnosis.findings import Certainty, Finding, FindingCode, Holder, Hold
 from lkm.diagnosis.references import idle_refcnt
 from lkm.diagnosis.way_on import or_quarantine
 from lkm.names import MAX_NAME, ModuleName, quarantine_number
-from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, Snapshot, Task
+from lkm.system.snapshot import AsyncEntry, LoadedModule, ModuleState, RegistrationKind, Snapshot, Task
 
 __all__ = [
     "async_findings", "exit_findings", "live_patch_findings", "machine_findings", "not_loaded_finding",
@@ -223,7 +223,9 @@ def registered_findings(snapshot: Snapshot, module: LoadedModule) -> list[Findin
             FindingCode.REGISTERED,
             f"{item.kind.value} {item.name}",
             evidence=(item.source,) + ((item.detail,) if item.detail else ()),
-            remedy="its own exit takes that away, where it can run",
+            remedy=item.detail
+            if item.kind is RegistrationKind.TRACE_EVENT
+            else "its own exit takes that away, where it can run",
             certainty=Certainty.CERTAIN if item.certain else Certainty.LIKELY,
             event=event_of(item),
         )

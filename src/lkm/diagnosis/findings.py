@@ -72,6 +72,7 @@ class HolderKind(Enum):
     NETDEV = "netdev"
     BOUND_DEVICE = "bound-device"
     THREAD = "thread"
+    TRACE_EVENT = "trace-event"
     USERS = "users"
 
 

@@ -220,6 +220,15 @@ def _registered_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder
                     interface=item.name,
                 )
             )
+        elif item.kind is RegistrationKind.TRACE_EVENT:
+            holders.append(
+                Holder(
+                    HolderKind.TRACE_EVENT,
+                    f"the trace event {item.name} is used by {item.source}",
+                    item.detail,
+                    path=item.source,
+                )
+            )
         elif item.kind is RegistrationKind.DEVICE:
             holders.append(
                 Holder(
@@ -234,9 +243,7 @@ def _registered_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder
                 Holder(
                     HolderKind.USERS,
                     f"{item.users} user{_s(item.users)} of the {item.kind.value} {item.name}",
-                    item.detail
-                    if item.kind is RegistrationKind.TRACE_EVENT
-                    else f"end the users of {item.name}",
+                    f"end the users of {item.name}",
                     path=item.source,
                     users=item.users,
                 )
@@ -245,8 +252,8 @@ def _registered_holders(snapshot: Snapshot, module: LoadedModule) -> list[Holder
 
 
 def _certainty(holders: list[Holder]) -> Certainty:
-    """A file or a mount does hold a reference; a device or an interface may."""
-    sure = (HolderKind.OPEN_FILE, HolderKind.MOUNT)
+    """A file, a mount or a trace event in use does hold a reference; a device or an interface may."""
+    sure = (HolderKind.OPEN_FILE, HolderKind.MOUNT, HolderKind.TRACE_EVENT)
     return Certainty.CERTAIN if any(holder.kind in sure for holder in holders) else Certainty.LIKELY
 
 

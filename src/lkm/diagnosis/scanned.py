@@ -26,8 +26,9 @@ def pointed_at_findings(snapshot: Snapshot, name: ModuleName, *, referenced: boo
     """`pointed-at`: pointers into the module in live objects that are not registrations told already, certain; and
     those in memory of an unknown owner, which cannot be ruled out.
 
-    An open file or a mapping whose operations are in the module, and no reference covers it (`referenced`: one
-    may), is `open-without-reference`: its next use calls freed code, though the exit runs.
+    An open file or a mapping whose operations are in the module, or an event of it that perf counts, and no
+    reference covers it (`referenced`: one may), is `open-without-reference`: its next use calls freed code, though
+    the exit runs.
     """
     scan = scan_of(snapshot, name)
     if scan is None:
@@ -49,10 +50,10 @@ def pointed_at_findings(snapshot: Snapshot, name: ModuleName, *, referenced: boo
 
 def _live_findings(scan: Scan, name: ModuleName, *, referenced: bool) -> Iterator[Finding]:
     """One a live object; of many, one for those beyond the first. All that are open have their own."""
-    live: dict[str, list[Hit]] = {}
+    live: dict[tuple[str, int], list[Hit]] = {}
     for hit in scan.of(HitClass.LIVE):
         if not hit.registered:
-            live.setdefault(hit.what, []).append(hit)
+            live.setdefault((hit.what, hit.place.start), []).append(hit)
     objects = sorted(live.values(), key=lambda hits: not _in_use(hits[0]))
     shown = max(_SHOWN, 1 + sum(_in_use(hits[0]) for hits in objects))
     for hits in objects[:shown]:
@@ -61,7 +62,7 @@ def _live_findings(scan: Scan, name: ModuleName, *, referenced: bool) -> Iterato
             FindingCode.OPEN_WITHOUT_REFERENCE if used and not referenced else FindingCode.POINTED_AT,
             f"{hits[0].what} points to {_target(hits[0], name)}",
             evidence=tuple(_line(hit) for hit in hits[:_SHOWN]),
-            remedy="end who has it open" if used else "its own exit takes that away, where it can run",
+            remedy="end who uses it" if used else "its own exit takes that away, where it can run",
             event=hits[0].event,
         )
     rest = objects[shown:]

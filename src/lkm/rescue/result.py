@@ -14,8 +14,7 @@ from lkm.rescue.proof import Check
 from lkm.rescue.request import Request
 from lkm.rescue.signing import Signer
 from lkm.system.kmsg import KmsgLine
-from lkm.system.scan.engine import Progress
-from lkm.system.scan.run import silent
+from lkm.system.scan.engine import Progress, silent
 
 __all__ = ["Options", "Outcome", "RescueResult"]
 

@@ -272,6 +272,13 @@ class KernelMemory:
         except LkmError:
             return None
 
+    def is_listed(self, node: int) -> bool:
+        """Whether the struct list_head there is in a list: its neighbours point back. Raises `KcoreError`."""
+        following, before = self.words(node, 2)
+        if not (is_kernel_pointer(following) and is_kernel_pointer(before)) or following == node:
+            return False
+        return self.u64(following + 8) == node == self.u64(before)
+
     def list_nodes(self, head: int, *, what: str, limit: int = _MAX_NODES) -> Iterator[int]:
         """Addresses of the nodes of a circular `struct list_head` list, without the head.
 

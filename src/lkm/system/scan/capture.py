@@ -9,8 +9,8 @@ from lkm.errors import LkmError
 from lkm.names import ModuleName
 from lkm.root import Root
 from lkm.system.memory import read_memory
-from lkm.system.scan.engine import Progress
-from lkm.system.scan.run import scan_modules, silent
+from lkm.system.scan.engine import Progress, silent
+from lkm.system.scan.run import scan_modules
 from lkm.system.scanned import Scan
 from lkm.system.snapshot import Snapshot
 

@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple
 from lkm.system.kcore import Kcore, KcoreError, Segment
 from lkm.system.scan.memmem import Finder, finder_for
 
-__all__ = ["CHUNK", "RawHit", "Span", "Wanted", "find_words", "merged", "search", "spans_of"]
+__all__ = ["CHUNK", "RawHit", "Span", "Wanted", "find_words", "merged", "search", "silent", "spans_of"]
 
 CHUNK = 1 << 20
 """Bytes in one read: small enough for a CPU's cache."""
@@ -23,6 +23,10 @@ _MANY = 1
 """Windows of 64 KB that are searched for one by one; more share five bytes, and are searched for by these."""
 
 Progress = Callable[[int, int], None]
+
+
+def silent(_done: int, _total: int) -> None:
+    """No progress is shown."""
 
 
 class RawHit(NamedTuple):

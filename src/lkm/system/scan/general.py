@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
+from lkm.errors import LkmError
 from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scanned import Place
 from lkm.system.tables.interfaces import INTERFACE_FIELDS
 
-__all__ = ["identify_general"]
+__all__ = ["identify_general", "is_general"]
 
 
 class _Linked(NamedTuple):
@@ -35,9 +36,18 @@ _LINKED = (
 of their own since 5.13 (perf_event_init)."""
 
 
+def is_general(cache: str) -> bool:
+    """kmalloc-N, kmalloc-rcl-N, dma-kmalloc-N, kmalloc-rnd-NN-N, and merged ones (`:0000064`)."""
+    return "kmalloc-" in cache or cache.startswith(":")
+
+
 def identify_general(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
     """What the object at that place is and the event, or None. Raises `LkmError` for memory that is gone."""
-    return _linked(memory, place) or _sysctl(memory, place)
+    found = _linked(memory, place)
+    try:
+        return found or _sysctl(memory, place)
+    except LkmError:  # what looks like an address in it is none
+        return None
 
 
 def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
@@ -47,7 +57,7 @@ def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
         if member is None:
             continue
         node = place.start + memory.offset(kind.struct, kind.link)
-        if node + 16 <= place.start + place.size and _is_in_list(memory, node):
+        if node + 16 <= place.start + place.size and memory.is_listed(node):
             name = _name(memory, kind.struct, place.start)
             return f"{kind.struct}.{member}{f' of {name}' if name else ''}", kind.event.format(name=name)
     return None
@@ -59,13 +69,6 @@ def _name(memory: KernelMemory, struct: str, start: int) -> str:
         return ""
     at = start + memory.offset(struct, "name")
     return memory.text(at if struct == "net_device" else memory.u64(at), "")
-
-
-def _is_in_list(memory: KernelMemory, node: int) -> bool:
-    following, before = memory.words(node, 2)
-    if not (is_kernel_pointer(following) and is_kernel_pointer(before)) or following == node:
-        return False
-    return memory.u64(following + 8) == node == memory.u64(before)
 
 
 _HEADER = "ctl_table_header"

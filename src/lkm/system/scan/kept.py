@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from lkm.errors import LkmError
-from lkm.system.memory import KernelMemory
+from lkm.system.memory import KernelMemory, is_kernel_pointer
 from lkm.system.scan.notified import Notified
 from lkm.system.scan.objects import is_known
 from lkm.system.scan.places import Places
@@ -59,7 +59,7 @@ def _words(memory: KernelMemory, module: LoadedModule) -> Iterator[tuple[int, in
             memory.note_error(f"the data of {module.name}", error)
             continue
         for index, (value,) in enumerate(struct.iter_unpack("<Q", data)):
-            if value >> 56 == 0xFF:
+            if is_kernel_pointer(value):
                 yield part.start + 8 * index, value
 
 

@@ -15,7 +15,7 @@ from typing import Optional
 from lkm.errors import LkmError
 from lkm.system.kcore import Kcore, KcoreError
 from lkm.system.memory import KernelMemory, is_kernel_pointer
-from lkm.system.scan.engine import RawHit, Span, Wanted, search
+from lkm.system.scan.engine import RawHit, Span, Wanted, search, silent
 from lkm.system.scan.expected import is_followed
 from lkm.system.scan.objects import identify
 from lkm.system.scan.places import Places
@@ -31,8 +31,6 @@ _IMAGE = (
     ("__bss_start", "__bss_stop"),
 )
 """Where the image has variables: between them lies memory that was given back after boot."""
-_STACKS = ("init_stack", "init_thread_union")
-"""The stack of CPU 0's idle task, among the variables: full of what is left over."""
 _MAX_OBJECTS = 1024
 _MAX_WORDS = 512
 _MAX_NODES = 4096
@@ -62,53 +60,57 @@ class Leads:
         lists = _Lists(self._memory, self._places, module)
         for place in rest[:_MAX_OBJECTS]:
             node = lists.variable(place)
-            if node:
-                leads[place.start] = node
+            lead = self._told(node, place.start) if node else None
+            if lead:
+                leads[place.start] = lead
         return tuple(
-            self._live(hit, leads[hit.place.start]) if _is_object(hit) and hit.place.start in leads else hit
+            _live(hit, *leads[hit.place.start]) if _is_object(hit) and hit.place.start in leads else hit
             for hit in hits
         )
 
-    def _live(self, hit: Hit, lead: Place) -> Hit:
+    def _told(self, variable: Place, value: int) -> Optional[tuple[str, str]]:
+        """What it is in words, and the event; None for one whose pointers are not followed, or that nobody knows."""
         try:
-            found = identify(self._memory, lead, hit.place.start)
+            return identify(self._memory, variable, value) if is_followed(variable) else None
         except LkmError as error:
-            self._memory.note_error(f"what leads to the object at {hit.place.start:#x}", error)
-            found = None
-        if found is None:
-            return hit
-        what, event = found
-        what = f"{what} leads to a {hit.place.name} object, which"
-        return hit._replace(found=HitClass.LIVE, what=what, event=event)
+            self._memory.note_error(f"what leads to the object at {value:#x}", error)
+            return None
 
-    def _variables(self, objects: Mapping[int, Place], module: LoadedModule) -> dict[int, Place]:
+    def _variables(self, objects: Mapping[int, Place], module: LoadedModule) -> dict[int, tuple[str, str]]:
         """Object → the variable that points into it: of the kernel, of another module, of a network namespace."""
         starts = sorted(objects)
         wanted = Wanted((start, start + objects[start].size) for start in starts)
-        found: dict[int, Place] = {}
+        found: dict[int, tuple[str, str]] = {}
         for stretch in self._stretches(module):
             for at, value in self._words(*stretch, wanted):
-                place = self._places.mapped(at) or self._places.place(at)
-                if is_followed(place) and place.name not in _STACKS:
-                    found.setdefault(starts[bisect_right(starts, value) - 1], place)
+                start = starts[bisect_right(starts, value) - 1]
+                lead = self._told(self._places.mapped(at) or self._places.place(at), start)
+                if lead:
+                    found.setdefault(start, lead)
         return found
 
-    def _words(self, start: int, end: int, wanted: Wanted) -> tuple[RawHit, ...]:
-        for segment in self._kcore.segments:
-            if segment.start <= start < end <= segment.start + segment.size:
-                try:
-                    return tuple(search(self._kcore, [Span(segment, start, end - start)], wanted, _silent))
-                except KcoreError as error:
-                    self._memory.note_error(f"variables at {start:#x}", error)
-        return ()
+    def _words(self, start: int, end: int, wanted: Wanted) -> Iterator[RawHit]:
+        """The wanted words of a stretch, up to one that cannot be read."""
+        segments = self._kcore.segments
+        segment = next((s for s in segments if s.start <= start and end <= s.start + s.size), None)
+        if segment is None:
+            self._memory.note(
+                f"variables at {start:#x} were not searched: /proc/kcore does not have them whole"
+            )
+            return
+        try:
+            yield from search(self._kcore, [Span(segment, start, end - start)], wanted, silent)
+        except KcoreError as error:
+            self._memory.note_error(f"variables at {start:#x}", error)
 
     def _stretches(self, module: LoadedModule) -> Iterator[tuple[int, int]]:
         """Start and end of memory with variables, in whole words."""
         address = self._memory.symbols.address
-        if not address(_IMAGE[0][0]):
-            self._memory.note("what the kernel's variables lead to was not looked at, as they have no names")
         for first, last in _IMAGE:
-            yield address(first) & ~7, address(last) & ~7
+            if address(first) and address(last):
+                yield address(first) & ~7, address(last) & ~7
+            else:
+                self._memory.note(f"what the kernel's variables from {first} on lead to was not looked at")
         for part in (part for each in self._modules if each.name != module.name for part in each.memory):
             if part.writable:
                 yield part.start, part.start + (part.size & ~7)
@@ -178,5 +180,7 @@ def _is_object(hit: Hit) -> bool:
     return hit.found is HitClass.UNKNOWN and hit.place.kind is PlaceKind.SLAB and hit.place.live is True
 
 
-def _silent(_done: int, _total: int) -> None:
-    """A few megabytes."""
+def _live(hit: Hit, what: str, event: str) -> Hit:
+    return hit._replace(
+        found=HitClass.LIVE, what=f"{what} leads to a {hit.place.name} object, which", event=event
+    )

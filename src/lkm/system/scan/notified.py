@@ -96,10 +96,10 @@ class Notified:
         return self.of_object(place)
 
     def _holds(self, place: Place) -> bool:
-        """Whether it is a member of `_HOLDERS`, by its offset and the size of its object."""
+        """Whether it is a member of `_HOLDERS`, by its offset; an event probe may have any number of arguments."""
         return place.kind is PlaceKind.SLAB and any(
             place.offset == self._memory.find_offset(struct, member)
-            and place.size // 2 < self._memory.find_size(struct) <= place.size
+            and 0 < self._memory.find_size(struct) <= place.size
             for struct, member in _HOLDERS
         )
 

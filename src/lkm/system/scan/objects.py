@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional
 from lkm.errors import LkmError
 from lkm.system.kernel_tasks import read_task
 from lkm.system.memory import KernelMemory
-from lkm.system.scan.general import identify_general
+from lkm.system.scan.general import identify_general, is_general
 from lkm.system.scanned import Place, PlaceKind
 
 __all__ = ["identify", "is_abandoned", "is_known"]
@@ -62,7 +62,7 @@ def identify(memory: KernelMemory, place: Place, value: int) -> Optional[tuple[s
     if place.kind is PlaceKind.SLAB and place.name == _TREE_NODES:
         return _tree_entry(memory, place)
     if place.kind is PlaceKind.SLAB:
-        return identify_general(memory, place) if _is_general(place.name) else _slab(memory, place)
+        return identify_general(memory, place) if is_general(place.name) else _slab(memory, place)
     if place.kind is PlaceKind.KERNEL:
         named = place.name or f"variable at {place.address:#x}"
         return (
@@ -121,11 +121,6 @@ def is_abandoned(memory: KernelMemory, place: Place) -> bool:
 def is_known(place: Place) -> bool:
     """Whether the place is in a cache of objects of the kernel's own, known here."""
     return place.name in _CACHES
-
-
-def _is_general(cache: str) -> bool:
-    """kmalloc-N, kmalloc-rcl-N, dma-kmalloc-N, kmalloc-rnd-NN-N, and merged ones (`:0000064`)."""
-    return "kmalloc-" in cache or cache.startswith(":")
 
 
 def _slab(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:

@@ -143,6 +143,8 @@ class Places:
 
     def mapped(self, address: int) -> Optional[Place]:
         """The place of a variable of the kernel or of a module at the address that the kernel uses, or None."""
+        if self._stacks.of(address):  # that of CPU 0's idle task is among the variables
+            return None
         try:
             place = self._mapping(address, reserved=True)
         except LkmError as error:

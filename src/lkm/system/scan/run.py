@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
+from lkm.names import ModuleName
 from lkm.root import Root
 from lkm.system.kcore import Kcore, KcoreError, open_kcore
 from lkm.system.memory import KernelMemory
 from lkm.system.scan.classify import Classifier
-from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, spans_of
+from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, silent, spans_of
 from lkm.system.scan.expected import World
 from lkm.system.scan.kept import kept_memory
 from lkm.system.scan.leads import Leads
@@ -24,17 +25,13 @@ from lkm.system.scan.translate import LinearMap, PageTables, linear_map
 from lkm.system.scanned import Place, PlaceKind, Scan
 from lkm.system.snapshot import LoadedModule, Registration
 
-__all__ = ["Ram", "open_ram", "scan_modules", "silent"]
+__all__ = ["Ram", "open_ram", "scan_modules"]
 
 _LEAST = 1 << 16
 """Bytes: what is smaller and might be left out is searched with the rest, as a read more costs more."""
 _MOST = 20_000
 """Pointers into one module that are looked at: most have a hundred, a file system in use may have a million."""
 _NO_OBJECTS = (PlaceKind.FREE, PlaceKind.PROCESS, PlaceKind.PAGE_CACHE)
-
-
-def silent(_done: int, _total: int) -> None:
-    """No progress is shown."""
 
 
 class Ram(NamedTuple):
@@ -107,13 +104,9 @@ def scan_modules(
     left_out = ram.without_objects()
     spans = spans_of(ram.linear.segments, [span for ranges in left_out.values() for span in ranges])
     wanted = Wanted((part.start, part.start + part.size) for target in targets for part in target.memory)
-    # Its own memory is left out here and not from the search: one of these modules may point into another
-    words = [
-        word
-        for word in find_words(ram.kcore, spans, wanted, progress)
-        if not any(_holds(own[target.name], word.at) for target in targets if target.owns(word.value))
-    ]
-    words = _first_of(memory, targets, words)
+    words = _first_of(
+        memory, targets, _of_others(find_words(ram.kcore, spans, wanted, progress), targets, own)
+    )
     places = _places(ram, memory, modules, words)
     found = [(word.value, place) for word in words if (place := _place(ram, places, word))]
     kept = [(value, place) for value, place in found if place.kind not in _NO_OBJECTS]
@@ -139,6 +132,18 @@ def scan_modules(
         )
     seconds, notes = round(time.monotonic() - start, 3), tuple(memory.notes[before:])
     return tuple(scan._replace(seconds=seconds, notes=notes) for scan in scans)
+
+
+def _of_others(
+    words: Iterable[RawHit],
+    targets: Sequence[LoadedModule],
+    own: Mapping[ModuleName, Sequence[tuple[int, int]]],
+) -> Iterator[RawHit]:
+    """Those that are not in the memory of the module that they point into. It is left out here and not from the
+    search: one of these modules may point into another."""
+    for word in words:
+        if not any(_holds(own[target.name], word.at) for target in targets if target.owns(word.value)):
+            yield word
 
 
 def _first_of(memory: KernelMemory, targets: Iterable[LoadedModule], words: Iterable[RawHit]) -> list[RawHit]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from lkm.errors import LkmError
 from lkm.system.kernel_tasks import read_task
-from lkm.system.memory import KernelMemory
+from lkm.system.memory import KernelMemory, is_kernel_pointer
+from lkm.system.scan.general import is_general
 from lkm.system.scanned import Place, PlaceKind
 
 __all__ = ["worker_reason"]
@@ -17,7 +18,11 @@ _CURRENT = ("current_work", "current_func")
 
 def worker_reason(memory: KernelMemory, place: Place) -> str:
     """Why nobody follows that word of a struct worker, or "" where it is none, or its thread is at that work."""
-    if place.kind is not PlaceKind.SLAB or not 0 < memory.find_size("worker") <= place.size:
+    if (
+        place.kind is not PlaceKind.SLAB
+        or not is_general(place.name)
+        or not 0 < memory.find_size("worker") <= place.size
+    ):
         return ""
     last = place.offset == memory.find_offset("worker", "last_func")
     if not last and place.offset not in [memory.find_offset("worker", name) for name in _CURRENT]:
@@ -37,5 +42,7 @@ def _is_worker(memory: KernelMemory, start: int) -> bool:
     """Whether it is in the list of the pool that it names."""
     pool = memory.u64(start + memory.offset("worker", "pool"))
     node = start + memory.offset("worker", "node")
+    if not is_kernel_pointer(pool) or not memory.is_listed(node):
+        return False
     head = pool + memory.offset("worker_pool", "workers")
-    return bool(pool) and node in memory.list_nodes(head, what="workers of a pool")
+    return node in memory.list_nodes(head, what="workers of a pool")

@@ -231,7 +231,10 @@ def make_worker(kernel: FakeKernel, *, listed: bool = True, dead: bool = False) 
     worker, pool = kernel.new("worker"), kernel.new("worker_pool")
     task = kernel.set(kernel.new("task_struct"), "task_struct", exit_state=16 if dead else 0)
     kernel.set(worker, "worker", pool=pool, task=task)
-    kernel.ring(pool + 0x10, [worker + 0x40] if listed else [])
+    if listed:
+        for here, there in ((pool + 0x10, worker + 0x40), (worker + 0x40, pool + 0x10)):
+            kernel.put(here, there)
+            kernel.put(there + 8, here)
     return worker
 
 

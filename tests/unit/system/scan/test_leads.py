@@ -15,10 +15,11 @@ from tests.unit.system.scan.world import OTHER, OTHERS, demo, make_kernel, slab
 
 IMAGE, SIZE = 0xFFFF_FFFF_8200_0000, 0x1000
 NET = 0xFFFF_8880_4000_0000
+UNKNOWN = NET + 0x800
 
 
 class Kcore:
-    """The image alone can be searched."""
+    """Two images, the modules, and what may be a network namespace."""
 
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
@@ -40,6 +41,8 @@ class Places:
         if IMAGE <= address < IMAGE + SIZE:
             name = "exec_summary_regs" if address < IMAGE + 8 else "hooks"
             return Place(PlaceKind.KERNEL, address, name, live=True)
+        if OTHER + 0x1F00 <= address < OTHER + 0x2000:
+            return Place(PlaceKind.MODULE, address, module="other", live=True)
         if OTHER <= address < OTHER + 0x2000:
             return Place(PlaceKind.MODULE, address, "table", module="other", live=True)
         if MODULES <= address < MODULES + 0x2000:
@@ -47,7 +50,7 @@ class Places:
         return None
 
     def place(self, address: int) -> Place:
-        if NET <= address < NET + SIZE:
+        if NET <= address < UNKNOWN:
             return Place(PlaceKind.SLAB, address, "net_namespace", address - NET, NET, 0x400, live=True)
         return Place(PlaceKind.PAGE, address)
 
@@ -113,7 +116,7 @@ def test_a_kernel_that_hides_its_variables_is_said(kernel: FakeKernel) -> None:
     memory = kernel.memory()
     hit = Hit(MODULES + 0x10, "hook", slab("kmalloc-64", kernel.new(64), 8), HitClass.UNKNOWN)
     Leads(memory, Kcore(kernel), Places(), [demo()]).follow([hit], demo())  # type: ignore[arg-type]
-    assert "have no names" in memory.notes[0]
+    assert "from _sdata on" in memory.notes[0]
 
 
 def test_a_list_is_walked_once_for_all_its_elements(kernel: FakeKernel) -> None:
@@ -133,6 +136,18 @@ def test_a_variable_of_the_module_itself_leads_nowhere(kernel: FakeKernel) -> No
     place = slab("kmalloc-64", kernel.new(64), 8)
     kernel.put(MODULES + 0x100, place.start)
     assert follow(kernel, place).found is HitClass.UNKNOWN
+
+
+def test_a_lead_that_nobody_can_name_does_not_hide_another(kernel: FakeKernel) -> None:
+    """A word of a module without a symbol, and one that is no variable."""
+    kernel.symbols["net_namespace_list"] = head = kernel.new(16)
+    kernel.ring(head, [kernel.place(UNKNOWN, 0x400) + 0x10])
+    place = slab("kmalloc-64", kernel.new(64), 8)
+    kernel.put(OTHER + 0x1F00, place.start)
+    kernel.put(UNKNOWN + 0x100, place.start)
+    assert follow(kernel, place).found is HitClass.UNKNOWN
+    link(kernel, IMAGE + 0x200, place.start + 0x20)
+    assert follow(kernel, place).found is HitClass.LIVE
 
 
 def test_registers_of_an_oops_lead_nowhere(kernel: FakeKernel) -> None:

@@ -92,6 +92,13 @@ def test_a_perf_event_holds_the_trace_event_that_it_counts(kernel: FakeKernel, n
     assert classify(kernel, place._replace(offset=0x88), CALL).found is HitClass.EXPECTED
 
 
+@pytest.mark.parametrize("size", [96, 512])
+def test_an_event_probe_holds_its_event_whatever_its_arguments(kernel: FakeKernel, size: int) -> None:
+    place = slab("kmalloc-512", kernel.new(512), 24, size)
+    assert classify(kernel, place, CALL).found is HitClass.UNKNOWN
+    assert classify(kernel, place._replace(offset=32), CALL).found is HitClass.EXPECTED
+
+
 def test_a_kernel_without_trace_events_has_no_such_rule(kernel: FakeKernel) -> None:
     assert kernel.types is not None
     del kernel.types.structs["trace_event_call"]

@@ -27,6 +27,7 @@ STRUCTS = {
     "static_call_site": (8, {}),
     "static_key_mod": (24, {"next": 0, "entries": 8, "mod": 16}),
     "jump_entry": (16, {}),
+    "trace_eprobe": (96, {"event": 24}),
     "perf_event": (200, {"tp_event": 0x80}),
     "worker": (0x80, {
         "current_work": 0x10, "current_func": 0x18, "task": 0x30, "pool": 0x38, "node": 0x40, "last_func": 0x58,
