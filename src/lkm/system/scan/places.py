@@ -92,10 +92,11 @@ class Places:
         self._images = [s for s in kcore.segments if s.physical is not None and s not in linear.segments]
 
     def place(self, at: int) -> Place:
-        """The place of the word at the linear address `at`. What cannot be told is a place of kind PAGE."""
+        """The place of the word at the address `at`, of the linear map or of the image. What cannot be told is a
+        place of kind PAGE."""
         physical = self._linear.physical(at)
         if physical is None:
-            return Place(PlaceKind.PAGE, at)
+            return self._variable(at)
         number = physical // self._pages.page_size
         mapped = self._mapped.get(number)
         alias = mapped + physical % self._pages.page_size if mapped is not None else None
@@ -104,6 +105,15 @@ class Places:
         except LkmError as error:
             self._memory.note_error(f"the place of the word at {at:#x}", error)
             return Place(PlaceKind.PAGE, at)
+
+    def _variable(self, at: int) -> Place:
+        """Of a word that was found in the image itself; memory of its init was given back after boot."""
+        segment = next((s for s in self._images if s.start <= at < s.start + s.size), None)
+        if segment is not None and segment.physical is not None:
+            number = (segment.physical + at - segment.start) // self._pages.page_size
+            if self._pages.page(number).kind is PageKind.RESERVED:
+                return self.mapped(at) or Place(PlaceKind.PAGE, at)
+        return Place(PlaceKind.PAGE, at)
 
     def _image(self, at: int) -> Optional[int]:
         """The address in the kernel's image, where /proc/kcore has a segment for it (x86_64)."""

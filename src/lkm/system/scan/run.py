@@ -10,10 +10,10 @@ from typing import NamedTuple, Optional
 
 from lkm.names import ModuleName
 from lkm.root import Root
-from lkm.system.kcore import Kcore, KcoreError, open_kcore
+from lkm.system.kcore import Kcore, KcoreError, Segment, open_kcore
 from lkm.system.memory import KernelMemory
 from lkm.system.scan.classify import Classifier
-from lkm.system.scan.engine import Progress, RawHit, Wanted, find_words, merged, silent, spans_of
+from lkm.system.scan.engine import Progress, RawHit, Span, Wanted, find_words, merged, silent, spans_of
 from lkm.system.scan.expected import World
 from lkm.system.scan.kept import kept_memory
 from lkm.system.scan.leads import Leads
@@ -70,8 +70,25 @@ class Ram(NamedTuple):
             for kind, ranges in found.items()
         }
 
+    @property
+    def images(self) -> list[Segment]:
+        """Segments of the kernel's image: the same RAM at other addresses."""
+        return [s for s in self.kcore.segments if s.physical is not None and s not in self.linear.segments]
+
+    def hidden_variables(self, start: int) -> list[Span]:
+        """What of the image from the address `start` on the linear map does not show: arm64 takes the kernel's
+        variables out of it (seen on 7.3, not on 6.12), and /proc/kcore reads zeros there. Raises `KcoreError`."""
+        size = self.pages.page_size
+        for segment in self.images:
+            if segment.start <= start and start + size <= segment.start + segment.size:
+                alias = self.linear.virtual((segment.physical or 0) + start - segment.start)
+                seen = self.kcore.read(alias, size) if alias is not None else bytes(size)
+                if not any(seen) and any(self.kcore.read(start, size)):
+                    return [Span(segment, start, segment.start + segment.size - start)]
+        return []
+
     def number(self, address: int) -> int:
-        """The page that a linear address lies in."""
+        """The page that a linear address lies in; 0 for one of another mapping."""
         return (self.linear.physical(address) or 0) // self.pages.page_size
 
 
@@ -103,6 +120,7 @@ def scan_modules(
             raise KcoreError(f"{name}: where its memory is in RAM cannot be told")
     left_out = ram.without_objects()
     spans = spans_of(ram.linear.segments, [span for ranges in left_out.values() for span in ranges])
+    spans += tuple(ram.hidden_variables(memory.symbols.address("_sdata") & ~7))
     wanted = Wanted((part.start, part.start + part.size) for target in targets for part in target.memory)
     words = _first_of(
         memory, targets, _of_others(find_words(ram.kcore, spans, wanted, progress), targets, own)
