@@ -10,7 +10,7 @@ from lkm.diagnosis.findings import Certainty
 from lkm.diagnosis.references import reference_findings
 from lkm.errors import LkmError
 from lkm.system.owners import Owners
-from lkm.system.snapshot import Registration
+from lkm.system.snapshot import LoadedModule, Registration
 from lkm.system.tables.trace_events import read_trace_events
 from tests.snapshots import make_snapshot
 from tests.unit.system.kernel import MODULES, FakeKernel
@@ -35,8 +35,8 @@ def tracing(kernel: FakeKernel, tree: Tree) -> Tree:
     return tree
 
 
-def users(kernel: FakeKernel, tree: Tree, module: object = BUSY) -> list[Registration]:
-    return list(read_trace_events(tree.root, kernel.memory(), Owners([module])))  # type: ignore[list-item]
+def users(kernel: FakeKernel, tree: Tree, module: LoadedModule = BUSY) -> list[Registration]:
+    return list(read_trace_events(tree.root, kernel.memory(), Owners([module])))
 
 
 def test_nobody_uses_it(kernel: FakeKernel, tracing: Tree) -> None:
