@@ -65,10 +65,10 @@ def _linked(memory: KernelMemory, place: Place) -> Optional[tuple[str, str]]:
 
 def _name(memory: KernelMemory, struct: str, start: int) -> str:
     """A net_device has its name in itself, a miscdevice a pointer, a perf_event none."""
-    if struct == "perf_event":
+    inside = memory.find_offset(struct, "name")
+    if inside is None:
         return ""
-    at = start + memory.offset(struct, "name")
-    return memory.text(at if struct == "net_device" else memory.u64(at), "")
+    return memory.text(start + inside if struct == "net_device" else memory.u64(start + inside), "")
 
 
 _HEADER = "ctl_table_header"

@@ -9,7 +9,7 @@ from typing import Optional
 from lkm.errors import LkmError
 from lkm.names import ModuleName
 from lkm.system.exports import symbol_or_export
-from lkm.system.kcore import Kcore
+from lkm.system.kcore import Kcore, Segment
 from lkm.system.memory import KernelMemory
 from lkm.system.owners import Owners
 from lkm.system.scan.pages import Page, PageKind, Pages
@@ -76,7 +76,7 @@ class Places:
         *,
         linear: LinearMap,
         pages: Pages,
-        kcore: Kcore,
+        images: Sequence[Segment],
         mapped: dict[int, int],
         slabs: Slabs,
     ) -> None:
@@ -89,18 +89,18 @@ class Places:
         self._slabs = slabs
         self._per_cpu = _PerCpu(memory, modules, self._slabs.cpu_offsets)
         self._named = bool(memory.symbols.address("init_task"))  # else functions alone have names
-        self._images = [s for s in kcore.segments if s.physical is not None and s not in linear.segments]
+        self._images = images
 
     def place(self, at: int) -> Place:
         """The place of the word at the address `at`, of the linear map or of the image. What cannot be told is a
         place of kind PAGE."""
         physical = self._linear.physical(at)
-        if physical is None:
-            return self._variable(at)
-        number = physical // self._pages.page_size
-        mapped = self._mapped.get(number)
-        alias = mapped + physical % self._pages.page_size if mapped is not None else None
         try:
+            if physical is None:
+                return self._variable(at)
+            number = physical // self._pages.page_size
+            mapped = self._mapped.get(number)
+            alias = mapped + physical % self._pages.page_size if mapped is not None else None
             return self._by_page(at, alias, number)
         except LkmError as error:
             self._memory.note_error(f"the place of the word at {at:#x}", error)

@@ -201,7 +201,7 @@ def _places(
         modules,
         linear=ram.linear,
         pages=ram.pages,
-        kcore=ram.kcore,
+        images=ram.images,
         mapped=mapped,
         slabs=Slabs(memory),
     )

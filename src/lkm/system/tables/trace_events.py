@@ -91,8 +91,9 @@ def _read(root: Root) -> Optional[list[tuple[str, str]]]:
 
 def _users(source: str, text: str) -> Iterator[tuple[str, str]]:
     """Event, `system:name`, and how to let it go, of each user in that file."""
-    found = _PROBE.findall(text) if source.endswith(_PROBES) else ()
-    for probe, system, name in found:
-        yield f"{system}:{name}", f"echo '-:{probe}' >> {source}"
-    for command, system, name in () if found else _TRIGGER.findall(text):
-        yield f"{system}:{name}", f"echo '!{command}' > {source}"
+    if source.endswith(_PROBES):
+        for probe, system, name in _PROBE.findall(text):
+            yield f"{system}:{name}", f"echo '-:{probe}' >> {source}"
+    else:
+        for command, system, name in _TRIGGER.findall(text):
+            yield f"{system}:{name}", f"echo '!{command}' > {source}"
